@@ -1,0 +1,289 @@
+"""The command line: parse, call, print, exit code. Decides nothing; imports everything it calls when it is called.
+
+stdout carries the result, stderr the progress and the errors.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from qdcgen import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qdcgen.recipe import Recipe
+
+app = typer.Typer(
+    name="qdcgen",
+    help="Synthetic text data with separate controls, and separate numbers, for coverage, diversity, complexity and quality.",
+    epilog="Start with: qdcgen init, then qdcgen run recipe.yaml. The manual is README.md; every part: qdcgen parts.",
+    rich_markup_mode=None,  # rich costs 150 ms at start-up
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, e.g. recipe.yaml.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override one key of the recipe, e.g. --set target.rows=50."),
+]
+AllowDir = Annotated[
+    list[Path] | None,
+    typer.Option("--allow-dir", metavar="DIR", help="Let the recipe read files from DIR as well as from its own folder."),
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run folder. Default: runs/<name of the recipe>.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+
+def _loaded(path: Path, overrides: list[str] | None, allowed: list[Path] | None) -> Recipe:
+    from qdcgen.recipe import load
+
+    return load(path, overrides=tuple(overrides or ()), allowed=tuple(allowed or ()))
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+
+
+def _print_json(value: Any) -> None:
+    from qdcgen.report.document import dumps
+
+    _print(dumps(value))
+
+
+def _width() -> int:
+    from shutil import get_terminal_size
+
+    return max(60, min(get_terminal_size((80, 24)).columns, 120)) if sys.stdout.isatty() else 80
+
+
+def _colour() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+@app.command(epilog="Example: qdcgen init recipe.yaml && qdcgen check recipe.yaml")
+def init(path: Annotated[Path, typer.Argument(metavar="[RECIPE]", help="Where to write it.")] = Path("recipe.yaml")) -> None:
+    """Write a small recipe to start from. It runs as it is on the model in the install."""
+    from qdcgen.start import write_starter
+
+    write_starter(path)
+    _print(f"{path}: written. Next: qdcgen check {path}; qdcgen plan {path}; qdcgen run {path}")
+
+
+@app.command(epilog="Example: qdcgen check recipe.yaml --set target.rows=50")
+def check(recipe: RecipeArgument, overrides: Set = None, allow_dir: AllowDir = None) -> None:
+    """Read a recipe and every file it names; print each fault with file, line and column. Asks no model."""
+    from qdcgen.start import checked_in_words
+
+    _print(checked_in_words(_loaded(recipe, overrides, allow_dir)))
+
+
+@app.command(epilog="Example: qdcgen plan recipe.yaml --set target.rows=1000000")
+def plan(recipe: RecipeArgument, overrides: Set = None, allow_dir: AllowDir = None, as_json: Json = False) -> None:
+    """Print what a run would ask for: mixes, leaf and pair coverage, calls and tokens. Spends nothing."""
+    from qdcgen.preview import plan_summary
+    from qdcgen.report.plan_text import plan_document, plan_terminal
+
+    summary = plan_summary(_loaded(recipe, overrides, allow_dir))
+    if as_json:
+        _print_json(plan_document(summary))
+    else:
+        _print(plan_terminal(summary, width=_width(), colour=_colour()))
+
+
+@app.command(epilog="Example: qdcgen preview recipe.yaml -n 2")
+def preview(
+    recipe: RecipeArgument,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, max=100, help="How many rows to make.")] = 3,
+    overrides: Set = None,
+    allow_dir: AllowDir = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Make the first few rows and print them with their prompts and verdicts.
+
+    The replies are kept in the run's journal, so a later run does not ask for them again.
+    """
+    from qdcgen.preview import preview_rows, preview_text
+
+    loaded = _loaded(recipe, overrides, allow_dir)
+    made = preview_rows(loaded, out or Path("runs") / loaded.name, rows)
+    if as_json:
+        _print_json(made)
+    else:
+        _print(preview_text(made))
+
+
+@app.command(epilog="Example: qdcgen run recipe.yaml --set target.rows=200 --out runs/big")
+def run(
+    recipe: RecipeArgument,
+    overrides: Set = None,
+    allow_dir: AllowDir = None,
+    out: Out = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Start the folder over for a changed recipe; unchanged requests cost nothing.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Generate until the target is met, then measure. Run it again to go on after any interruption.
+
+    Exit codes: 0 done, 2 invalid, 3 a gate is broken, 4 incomplete but resumable, 5 refused by a provider,
+    130 interrupted.
+    """
+    from qdcgen.run import run as run_recipe
+
+    loaded = _loaded(recipe, overrides, allow_dir)
+    outcome = run_recipe(loaded, out or Path("runs") / loaded.name, replace=replace, quiet=quiet)
+    if as_json:
+        _print_json(outcome.results)
+    elif outcome.report is not None:
+        from qdcgen.report.terminal import terminal
+
+        _print(terminal(outcome.report, width=_width(), colour=_colour()))
+    for line in outcome.remarks:
+        typer.echo(line, err=True)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command(epilog="Example: qdcgen status runs/quickstart")
+def status(
+    where: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or its recipe.")], as_json: Json = False
+) -> None:
+    """Say how far a run is: accepted, owed, rejected by filter, calls, cost, and how its last invocation ended."""
+    from qdcgen.review import run_folder, status_of, status_text
+
+    found = status_of(run_folder(where))
+    if as_json:
+        _print_json(found)
+    else:
+        _print(status_text(found))
+
+
+@app.command(epilog="Examples: qdcgen report runs/quickstart; qdcgen report data.jsonl --text instruction --axis category")
+def report(
+    where: Annotated[Path, typer.Argument(metavar="RUN|RECIPE|FILE", help="A run folder, its recipe, or any data file.")],
+    text: Annotated[list[str] | None, typer.Option("--text", help="Column to measure, for a data file.")] = None,
+    axis: Annotated[list[str] | None, typer.Option("--axis", help="Column to report coverage of, for a data file.")] = None,
+    embedder: Annotated[str | None, typer.Option("--embedder", help="wordllama, bge, or any: qdcgen parts embedders.")] = None,
+    as_json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables, for pull requests.")] = False,
+) -> None:
+    """Print separate coverage, diversity, complexity and quality tables of a run, or of any Parquet, JSONL or CSV file."""
+    from qdcgen.review import review
+
+    found = review(where, text=tuple(text or ()), axes=tuple(axis or ()), embedder=embedder)
+    if as_json:
+        from qdcgen.report.document import document
+
+        _print_json(document(found))
+    elif markdown:
+        from qdcgen.report.markdown import markdown as in_markdown
+
+        _print(in_markdown(found))
+    else:
+        from qdcgen.report.terminal import terminal
+
+        _print(terminal(found, width=_width(), colour=_colour()))
+
+
+@app.command(epilog="Examples: qdcgen parts; qdcgen parts filters; qdcgen parts filters length")
+def parts(
+    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="layers, steps, filters, metrics, …")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One part, in full.")] = None,
+) -> None:
+    """List the parts a recipe can name, or explain one with its settings."""
+    from qdcgen.start import parts_text
+
+    _print(parts_text(kind, name))
+
+
+@app.command(epilog="Example: qdcgen schema > recipe.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    from qdcgen.schema import recipe_schema
+
+    _print_json(recipe_schema())
+
+
+@app.command(epilog="Example: qdcgen verify runs/quickstart")
+def verify(
+    where: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or its recipe.")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Take damaged files out, so that the next run makes them again from the journal.")
+    ] = False,
+) -> None:
+    """Compare every file of a run with its checksum. Exit code 1 when a byte differs."""
+    from qdcgen.review import run_folder, verify_text
+
+    sound, said = verify_text(run_folder(where), repair=repair)
+    _print(said)
+    raise typer.Exit(0 if sound else 1)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001  (typer's callback signature)
+    if wanted:
+        _print(f"qdcgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+) -> None:
+    pass
+
+
+def main() -> NoReturn:
+    """Entry point: every error becomes one message on stderr and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # tables need more than ASCII in any locale
+    sys.exit(_guarded(lambda: app(standalone_mode=False)))
+
+
+def _guarded(command: Callable[[], Any]) -> int:
+    import click
+
+    from qdcgen.errors import QdcgenError
+
+    try:
+        code = command()
+    except QdcgenError as error:
+        _complain(str(error))
+        return error.exit_code
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's own flush is quiet
+        return 141
+    except Exception as error:
+        if os.environ.get("QDCGEN_TRACEBACK"):
+            raise
+        _complain(f"unexpected error: {type(error).__name__}: {error} (QDCGEN_TRACEBACK=1 shows where; please report it)")
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str) -> None:
+    from qdcgen.safe import printable
+
+    for line in message.splitlines() or [""]:
+        sys.stderr.write(printable(line) + "\n")
+    sys.stderr.flush()

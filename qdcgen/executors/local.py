@@ -1,0 +1,41 @@
+"""The executor `local`: batches side by side in this process's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
+
+from pydantic import Field
+
+from qdcgen.parts import Executor
+
+
+class Local(Executor):
+    """Runs up to `batches` batches at once in one event loop, so that one slow reply never idles the rest."""
+
+    batches: int = Field(default=8, ge=1)
+    """Batches at once; bounds memory together with the batch size."""
+
+    async def run(
+        self, batches: Iterable[Any], make: Callable[[Any], Awaitable[Any]], stop: Callable[[], bool]
+    ) -> AsyncIterator[Any]:
+        """Yield results as they are done. When one batch raises, the others are cancelled and the error goes on."""
+        waiting = iter(batches)
+        running: set[asyncio.Task[Any]] = set()
+        try:
+            while True:
+                while len(running) < self.batches and not stop():
+                    batch = next(waiting, None)
+                    if batch is None:
+                        break
+                    running.add(asyncio.ensure_future(make(batch)))
+                if not running:
+                    return
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    yield task.result()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)

@@ -1,0 +1,205 @@
+"""One batch: slots → cells → drafts → steps → rows. A row that fails is data, not a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qdcgen import template
+from qdcgen.errors import Incomplete, ModelRefused, RowFault
+from qdcgen.parts import Tools, position
+from qdcgen.rows import Cell, Draft, Row, mix_key, row_id, stream
+from qdcgen.taxonomy import match
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from qdcgen.model.ask import Models
+    from qdcgen.parts import Ask
+    from qdcgen.recipe import Entry, Recipe
+    from qdcgen.rows import Reply
+
+__all__ = ["REDRAWS", "Stopped", "cells", "column_types", "rows"]
+
+REDRAWS = 64
+"""Times a layer is drawn again when its value is forbidden beside the axes above it; then the row fails, by name."""
+
+
+class Stopped(Exception):  # noqa: N818  (not an error: the run was asked to stop, and this row was not begun)
+    """The run is draining; what is in flight ends, nothing new begins."""
+
+
+class Asked(NamedTuple):
+    """One planned row, as its round froze it."""
+
+    slot: int
+    replicate: int
+    mix: Mapping[str, str]
+
+
+def column_types(recipe: Recipe) -> dict[str, str]:
+    """Type of each field's and each layer's column, fields first; see `Layer.column`."""
+    by_json = {"string": "String", "integer": "Int64", "number": "Float64", "boolean": "Boolean", "array": "List"}
+
+    def of(schema: Mapping[str, Any]) -> str:
+        if "enum" in schema:
+            kinds = {type(value) for value in schema["enum"]}
+            return {frozenset({int}): "Int64", frozenset({float}): "Float64", frozenset({str}): "String"}.get(
+                frozenset(kinds), "JSON"
+            )
+        return by_json.get(schema.get("type", ""), "JSON")
+
+    return {
+        **{name: of(schema) for name, schema in recipe.fields.items()},
+        **{axis: entry.part.column() for axis, entry in recipe.layers.items()},
+    }
+
+
+def cells(recipe: Recipe, asked: Iterable[Asked]) -> Iterator[tuple[Cell, dict[str, Any], RowFault | None]]:
+    """Each planned row's cell and what templates may name in it; about 10 µs a layer.
+
+    A row whose layers cannot be drawn without a forbidden combination comes with the fault that says so.
+    """
+    absent = dict.fromkeys(recipe.taxonomies)
+    for one in asked:
+        key = mix_key(one.mix)
+        identity = row_id(recipe.seed, one.mix, one.replicate)
+        names: dict[str, Any] = {**absent, **{axis: recipe.taxonomies[axis].by_id[node] for axis, node in one.mix.items()}}
+        values: dict[str, Any] = {}
+        fault: RowFault | None = None
+        for axis, entry in recipe.layers.items():
+            for attempt in range(REDRAWS):
+                stream_name = axis if attempt == 0 else f"{axis}#{attempt}"
+                at = position(recipe.seed, key, identity, stream_name, one.replicate)
+                names[axis] = values[axis] = entry.part.draw(names, at)
+                if not _forbidden(recipe, axis, names):
+                    break
+            else:
+                fault = RowFault("forbidden", f"no value of {axis} is allowed beside {key} after {REDRAWS} draws")
+        yield Cell(identity, one.mix, one.replicate, one.slot, values), names, fault
+
+
+def _forbidden(recipe: Recipe, axis: str, names: Mapping[str, Any]) -> bool:
+    """Whether the draw of `axis` completed a forbidden combination."""
+    for entry in recipe.forbid:
+        if axis not in entry:
+            continue
+        for other, pattern in entry.items():
+            value = names.get(other)
+            if value is None or not (match(pattern, value) if other in recipe.taxonomies else str(value) == pattern):
+                break
+        else:
+            return True
+    return False
+
+
+async def rows(
+    recipe: Recipe,
+    asked: Sequence[Asked],
+    models: Models,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+    done: Callable[[Row], None] = lambda _row: None,
+) -> list[Row]:
+    """Make every planned row, side by side; in the order of `asked`.
+
+    Raises:
+        ModelRefused, Incomplete: the run cannot go on; the other rows of the batch are given up, their replies kept.
+        Stopped: `stopping()` became true before every row was begun.
+    """
+
+    async def one(cell: Cell, names: dict[str, Any], fault: RowFault | None) -> Row:
+        row = await _row(recipe, cell, names, models, fault, stopping)
+        done(row)
+        return row
+
+    tasks = [asyncio.ensure_future(one(*drawn)) for drawn in cells(recipe, asked)]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except Stopped:
+        await asyncio.gather(*tasks, return_exceptions=True)  # what is in flight ends, and is journaled
+        raise
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _row(
+    recipe: Recipe,
+    cell: Cell,
+    names: dict[str, Any],
+    models: Models,
+    fault: RowFault | None,
+    stopping: Callable[[], bool],
+) -> Row:
+    draft = Draft(cell, names)
+    try:
+        if fault is not None:
+            raise fault
+        for name, entry in _named_apart(recipe.generate):
+            tools = Tools(
+                ask=_ask(models, draft, name, stopping),
+                render=template.render,
+                rng=_rng(cell.id, name),
+                fields=recipe.fields,
+            )
+            await entry.part.take(draft, tools)
+    except RowFault as reason:
+        return _finished(draft, reason.kind, str(reason))
+    except (ModelRefused, Incomplete, Stopped):
+        raise
+    except Exception as error:  # noqa: BLE001  (a step may be anybody's code: its fault costs its row, by name, not the run)
+        return _finished(draft, "step failed", f"{type(error).__name__}: {error}")
+    return _finished(draft, None, None)
+
+
+def _named_apart(steps: Sequence[Entry]) -> Iterator[tuple[str, Entry]]:
+    """Each step with its stream's name: its own, and `name#2` for the second of that name."""
+    seen: dict[str, int] = {}
+    for entry in steps:
+        seen[entry.name] = seen.get(entry.name, 0) + 1
+        yield (entry.name if seen[entry.name] == 1 else f"{entry.name}#{seen[entry.name]}"), entry
+
+
+def _ask(models: Models, draft: Draft, step: str, stopping: Callable[[], bool]) -> Ask:
+    """The `ask` of one step of one row: its n-th call has its own seed, and is counted on the draft."""
+    count = 0
+
+    async def ask(alias: str, messages: Sequence[Mapping[str, str]], **settings: Any) -> Reply:
+        nonlocal count
+        if stopping():
+            raise Stopped
+        seed = stream(draft.cell.id, f"{step}/{count}") & 0x7FFFFFFF
+        count += 1
+        reply = await models.ask(alias, messages, seed=seed, **settings)
+        draft.calls += 1
+        draft.tokens_in += reply.tokens_in or 0
+        draft.tokens_out += reply.tokens_out or 0
+        draft.cost = None if draft.cost is None or reply.cost is None else draft.cost + reply.cost
+        draft.models.add(reply.model)
+        return reply
+
+    return ask
+
+
+def _rng(row: str, step: str) -> Callable[[str], random.Random]:
+    import random
+
+    return lambda name: random.Random(stream(row, f"{step}/{name}"))
+
+
+def _finished(draft: Draft, fault: str | None, reason: str | None) -> Row:
+    return Row(
+        cell=draft.cell,
+        fields=draft.fields,
+        notes=draft.notes,
+        calls=draft.calls,
+        tokens_in=draft.tokens_in,
+        tokens_out=draft.tokens_out,
+        cost=draft.cost,
+        models=tuple(sorted(draft.models)),
+        fault=fault,
+        reason=reason[:2000] if reason else None,
+    )

@@ -1,0 +1,81 @@
+"""The layer `choice`: one of a few named values, by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from qdcgen.errors import nearest
+from qdcgen.parts import Layer, Position, Problem, Scene
+from qdcgen.taxonomy import match
+
+
+def _listed(value: Any) -> Any:
+    return {str(item): 1.0 for item in value} if isinstance(value, list) else value
+
+
+def _some(value: dict[str, float]) -> dict[str, float]:
+    if not sum(value.values()) > 0:
+        raise ValueError("expected at least one value with a weight above 0")
+    return value
+
+
+Weights = Annotated[
+    dict[str, Annotated[float, Field(ge=0, le=1e9)]], BeforeValidator(_listed), AfterValidator(_some)
+]
+
+
+class Case(BaseModel):
+    """Other values for rows whose other axes match."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+
+    if_: dict[str, str] = Field(alias="if", min_length=1)
+    """Axis → node pattern or value; all must match."""
+    values: Weights
+    """Value → weight in this case."""
+
+
+class Choice(Layer):
+    """One of a few values, by weight: `{calm: 2, worried: 1}` or `[calm, worried]`.
+
+    The rows of one mix are spread evenly over the weights (a stratified point each), not drawn independently.
+    `when` gives other weights where other axes, declared above this one, match; the first case that fits is used.
+    """
+
+    short: ClassVar[str | None] = "values"
+
+    values: Weights
+    """Value → weight."""
+    when: tuple[Case, ...] = ()
+    """Cases, tried in order: `{if: {topic: cards/*}, values: {angry: 1}}`."""
+
+    def draw(self, names: Mapping[str, Any], at: Position) -> str:
+        """The value at the row's stratified point."""
+        weights = next((case.values for case in self.when if _fits(case.if_, names)), self.values)
+        values, totals = list(weights), list(accumulate(weights.values()))
+        point = at.u * totals[-1]
+        return next(value for value, total in zip(values, totals, strict=True) if point < total)
+
+    def support(self) -> Sequence[str]:
+        """Every value of every case."""
+        return list(dict.fromkeys(value for weights in (self.values, *(c.values for c in self.when)) for value in weights))
+
+    def problems(self, scene: Scene) -> Any:
+        """A case may only look at axes that are drawn before this one."""
+        for number, case in enumerate(self.when):
+            for axis in case.if_:
+                if axis not in scene.axes:
+                    close = nearest(axis, list(scene.axes))
+                    yield Problem(("when", number, "if", axis), f"no axis {axis!r} above this one{close}")
+
+
+def _fits(wanted: Mapping[str, str], names: Mapping[str, Any]) -> bool:
+    for axis, pattern in wanted.items():
+        value = names.get(axis)
+        if value is None or not (match(pattern, value) if hasattr(value, "path") else str(value) == pattern):
+            return False
+    return True

@@ -1,0 +1,178 @@
+"""What became of everything that was planned: per row, per node, and what is still owed. Pure.
+
+Every candidate that was made ends in exactly one state, so that at any moment
+attempted = failed + refused + rejected (by filter) + duplicate + surplus + accepted + unjudged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from qdcgen.report.contents import LedgerLine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from qdcgen.rows import Taxonomy
+
+__all__ = ["STATES", "attempts", "lines", "owed", "shortfall"]
+
+STATES = ("failed", "refused", "rejected", "duplicate", "surplus", "accepted", "unjudged")
+"""`refused`: the model declined; `surplus`: kept by every filter, but its slot was filled already (after filters were
+changed) or lies beyond a target that was lowered; `unjudged`: not judged yet."""
+
+
+def attempts(raw: pl.DataFrame, verdicts: pl.DataFrame, target: int) -> pl.DataFrame:
+    """`raw` (one row per candidate, in plan order) with `_state`, `_filter` (who said no) and `_reason`.
+
+    `raw` needs `_id`, `_slot`, `_round`, `_fault`, `_reason`; `verdicts` has `_id`, `filter`, `kept`, `reason`, one line
+    per filter that saw the row. A slot is filled by its first candidate that every filter kept.
+    """
+    said = verdicts.group_by("_id", maintain_order=True).agg(
+        pl.col("filter").filter(~pl.col("kept")).first().alias("_by"),
+        pl.col("reason").filter(~pl.col("kept")).first().alias("_why"),
+        pl.lit(value=True).alias("_judged"),
+    )
+    joined = raw.join(said, on="_id", how="left", maintain_order="left")
+    standing = pl.col("_fault").is_null() & pl.col("_judged") & pl.col("_by").is_null()
+    marked = joined.with_columns(
+        (standing & (pl.col("_slot") < target)).fill_null(value=False).alias("_standing"),
+        (standing & (pl.col("_slot") >= target)).fill_null(value=False).alias("_beyond"),
+    ).with_columns((pl.col("_standing") & (pl.col("_standing").cum_sum().over("_slot") == 1)).alias("_first"))
+    state = (
+        pl.when(pl.col("_fault").str.starts_with("refused"))
+        .then(pl.lit("refused"))
+        .when(pl.col("_fault").is_not_null())
+        .then(pl.lit("failed"))
+        .when(pl.col("_by").str.starts_with("duplicates"))
+        .then(pl.lit("duplicate"))
+        .when(pl.col("_by").is_not_null())
+        .then(pl.lit("rejected"))
+        .when(pl.col("_first"))
+        .then(pl.lit("accepted"))
+        .when(pl.col("_standing") | pl.col("_beyond"))
+        .then(pl.lit("surplus"))
+        .otherwise(pl.lit("unjudged"))
+        .alias("_state")
+    )
+    filled = pl.lit("its slot is filled by an earlier candidate")
+    beyond = pl.format("beyond the target of {} rows", pl.lit(target))
+    return marked.with_columns(state).with_columns(
+        pl.when(pl.col("_fault").is_not_null())
+        .then(pl.lit("fault"))
+        .when(pl.col("_state") == "surplus")
+        .then(pl.lit("surplus"))
+        .otherwise(pl.col("_by"))
+        .alias("_filter"),
+        pl.when(pl.col("_fault").is_not_null())
+        .then(pl.format("{}: {}", pl.col("_fault"), pl.col("_reason")))
+        .when(pl.col("_beyond"))
+        .then(beyond)
+        .when(pl.col("_state") == "surplus")
+        .then(filled)
+        .otherwise(pl.col("_why"))
+        .alias("_reason"),
+    ).drop("_by", "_why", "_judged", "_standing", "_beyond", "_first")
+
+
+def owed(planned: pl.DataFrame, tried: pl.DataFrame, candidates: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Slots to try again, and slots given up after `candidates` tries; both with the columns of `planned`, in order.
+
+    `planned` has one row per wanted slot; `tried` is what `attempts` gave. Rows not judged yet count as tries, and their
+    slots are neither owed nor given up.
+    """
+    by_slot = tried.group_by("_slot").agg(
+        pl.len().alias("_tries"),
+        (pl.col("_state") == "accepted").any().alias("_filled"),
+        (pl.col("_state") == "unjudged").any().alias("_open"),
+    )
+    short = (
+        planned.join(by_slot, left_on="slot", right_on="_slot", how="left", maintain_order="left")
+        .with_columns(pl.col("_tries").fill_null(0))
+        .filter(~pl.col("_filled").fill_null(value=False) & ~pl.col("_open").fill_null(value=False))
+    )
+    again = pl.col("_tries") < candidates
+    return tuple(short.filter(which).select(planned.columns) for which in (again, ~again))  # type: ignore[return-value]
+
+
+def shortfall(given_up: pl.DataFrame, taxonomies: Mapping[str, Taxonomy], most: int = 8) -> list[str]:
+    """The regions that stayed short, worst first, in words: `cards/lost + angry: 3 rows short`."""
+    if not given_up.height:
+        return []
+    axes = [axis for axis in taxonomies if axis in given_up.columns]
+    counted = given_up.group_by(axes, maintain_order=True).len("_short").sort("_short", descending=True, maintain_order=True)
+    found = []
+    for row in counted.head(most).iter_rows(named=True):
+        region = " + ".join(taxonomies[axis].by_id[row[axis]].path for axis in axes if row[axis] is not None)
+        found.append(f"{region}: {row['_short']} {'row' if row['_short'] == 1 else 'rows'} short")
+    if counted.height > most:
+        found.append(f"and {counted.height - most} more regions")
+    return found
+
+
+def lines(
+    planned: pl.DataFrame, tried: pl.DataFrame, taxonomies: Mapping[str, Taxonomy], filters: Sequence[str]
+) -> list[LedgerLine]:
+    """The ledger: the whole run, then each node of each taxonomy, a leaf's rows credited to its ancestors too.
+
+    `planned` has node ids in the taxonomies' columns, `tried` has paths.
+    """
+    found = [_line("", "", planned.height, _tally(tried), filters)]
+    for axis, tree in taxonomies.items():
+        wanted = dict(planned.filter(pl.col(axis).is_not_null()).group_by(axis).len().iter_rows())
+        made: dict[str, dict[tuple[str, str | None], int]] = {}
+        for path, state, by, count in (
+            tried.filter(pl.col(axis).is_not_null()).group_by(axis, "_state", "_filter").len().iter_rows()
+        ):
+            made.setdefault(path, {})[state, by] = count
+        found += _tree_lines(axis, tree, wanted, made, filters)
+    return found
+
+
+def _tally(tried: pl.DataFrame) -> dict[tuple[str, str | None], int]:
+    return {(state, by): count for state, by, count in tried.group_by("_state", "_filter").len().iter_rows()}
+
+
+def _tree_lines(
+    axis: str,
+    tree: Taxonomy,
+    wanted: Mapping[str, int],
+    made: Mapping[str, Mapping[tuple[str, str | None], int]],
+    filters: Sequence[str],
+) -> Iterator[LedgerLine]:
+    planned: dict[str, int] = {}
+    counts: dict[str, dict[tuple[str, str | None], int]] = {}
+    for leaf in tree.leaves:
+        own = made.get(leaf.path, {})
+        for node in tree.line(leaf.id):
+            planned[node.id] = planned.get(node.id, 0) + wanted.get(leaf.id, 0)
+            into = counts.setdefault(node.id, {})
+            for key, count in own.items():
+                into[key] = into.get(key, 0) + count
+    for node in tree.nodes:
+        yield _line(axis, node.path, planned.get(node.id, 0), counts.get(node.id, {}), filters)
+
+
+def _line(
+    axis: str, node: str, planned: int, counts: Mapping[tuple[str, str | None], int], filters: Sequence[str]
+) -> LedgerLine:
+    def total(state: str) -> int:
+        return sum(count for (found, _), count in counts.items() if found == state)
+
+    rejected = {name: counts.get(("rejected", name), 0) for name in filters if ("rejected", name) in counts}
+    if total("surplus"):
+        rejected["surplus"] = total("surplus")
+    return LedgerLine(
+        axis=axis,
+        node=node,
+        planned=planned,
+        attempted=sum(counts.values()),
+        failed=total("failed"),
+        refused=total("refused"),
+        rejected=rejected,
+        duplicate=total("duplicate"),
+        accepted=total("accepted"),
+        owed=max(0, planned - total("accepted")),
+    )

@@ -1,0 +1,226 @@
+"""Rows → measures: one shared embedding pass, populations brought to equal size, then the metrics shelf. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qdcgen.errors import UsageError, nearest
+from qdcgen.intervals import FEW
+from qdcgen.parts import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import numpy as np
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from qdcgen.parts import Embedder, Metric
+    from qdcgen.rows import Measure, Taxonomy
+
+    Vectors = NDArray[np.float32]
+
+__all__ = ["METRICS", "measure", "sample_of", "sample_of_file", "samples_of", "speaking_of", "text_of"]
+
+METRICS = (
+    "nodes",
+    "pairs",
+    "lexical",
+    "near_duplicates",
+    "spread",
+    "vendi",
+    "clusters",
+    "structure",
+    "asked",
+    "surprisal",
+    "acceptance",
+)
+"""What is measured unless the recipe says otherwise, in the order of the report."""
+
+
+def measure(samples: Sequence[Sample], metrics: Iterable[Metric]) -> list[Measure]:
+    """Measures of every sample by every metric: metric by metric, and within one, sample by sample.
+
+    With two or more populations, figures that depend on size are taken at the size of the smallest population of at
+    least 20 texts, and at its mean words a text: `Sample.equal_n` and `equal_words` say so to the metrics, which draw
+    seeded subsets. A population of fewer than 20 texts does not drag the others down: it is "too few" by itself.
+    A measure that does not depend on the sample (acceptance) is given once.
+    """
+    import numpy as np  # noqa: F401  before the limit below, which reaches only what is loaded
+    from threadpoolctl import threadpool_limits
+
+    large = [sample for sample in samples if len(sample.texts) >= FEW]
+    if len(large) > 1:
+        equal_n = min(len(sample.texts) for sample in large)
+        equal_words = min(_words(sample.texts) for sample in large)
+        samples = [replace(sample, equal_n=equal_n, equal_words=equal_words) for sample in samples]
+    # One BLAS thread. Two of them on two cores, one busy, take 490 ms for the eigenvalues of a 256×256 matrix; one
+    # takes 2 ms. And sums then have one order, so figures do not depend on how many cores a machine has.
+    with threadpool_limits(limits=1):
+        found = [one for metric in metrics for sample in samples for one in metric.measure(sample)]
+    return list(dict.fromkeys(found))
+
+
+def _words(texts: Sequence[str]) -> float:
+    """Mean words a text, over at most 10,000 texts spread evenly: 0.1 s at any size."""
+    some = texts[:: max(1, len(texts) // 10_000)]
+    return sum(len(text.split()) for text in some) / len(some)
+
+
+def samples_of(
+    frames: Mapping[str, pl.DataFrame],
+    text: str,
+    embedder: Embedder,
+    *,
+    seed: int = 0,
+    taxonomies: Mapping[str, Taxonomy] | None = None,
+    layers: Sequence[str] = (),
+    strategies: Sequence[Sequence[str]] = (),
+    filters: Sequence[str] = (),
+    attempts: pl.DataFrame | None = None,
+    surprisal: Callable[[Sequence[str]], Sequence[tuple[float, int]]] | None = None,
+) -> list[Sample]:
+    """One sample for each population (`raw`, `kept`, `anchor`, …), sharing one embedding pass.
+
+    Every distinct text is embedded once, however many populations hold it, and not before a metric asks. Rows whose
+    `text` is null are left out.
+
+    Raises:
+        UsageError: a frame has no column `text`, or it holds no text.
+    """
+    taken = {of: _texts(frame, text, of) for of, frame in frames.items()}
+    vectors = _Shared(embedder, [texts for _, texts in taken.values()])
+    return [
+        Sample(
+            of=of,
+            texts=texts,
+            frame=frame,
+            vectors=partial(vectors.of, texts),
+            embedder=embedder.label,
+            seed=seed,
+            taxonomies=taxonomies or {},
+            layers=layers,
+            strategies=strategies,
+            attempts=attempts,
+            surprisal=surprisal,
+            filters=filters,
+        )
+        for of, (frame, texts) in taken.items()
+    ]
+
+
+def sample_of(frame: pl.DataFrame, text: str, embedder: Embedder, *, of: str = "kept", **more: Any) -> Sample:
+    """The one sample of `samples_of({of: frame}, …)`; takes the same keywords and raises the same errors."""
+    return samples_of({of: frame}, text, embedder, **more)[0]
+
+
+def sample_of_file(
+    frame: pl.DataFrame, text: str | None, embedder: Embedder, *, of: str, axes: Sequence[str] = (), seed: int = 0
+) -> Sample:
+    """A sample of a table that qdcgen did not make; `axes` are columns to read as flat axes.
+
+    Raises:
+        UsageError: a column is not there, holds no text, or none is named and the choice is not clear.
+    """
+    import polars as pl
+
+    for axis in axes:
+        if axis not in frame.columns:
+            message = f"{of}: no column {axis!r}{nearest(axis, frame.columns)}; it has {', '.join(frame.columns)}"
+            raise UsageError(message)
+    nested = (pl.List, pl.Array, pl.Struct, pl.Object, pl.Binary)
+    if wrong := [axis for axis in axes if isinstance(frame.schema[axis], nested)]:
+        message = f"{of}: the column {wrong[0]!r} holds {frame.schema[wrong[0]]}; an axis needs text, numbers or dates"
+        raise UsageError(message)
+    flat = frame.with_columns(pl.col(axis).cast(pl.String) for axis in axes)
+    return sample_of(flat, text or text_of(frame, of), embedder, of=of, seed=seed, layers=tuple(axes))
+
+
+def text_of(frame: pl.DataFrame, of: str = "the table") -> str:
+    """The column of texts: the only one of type text, else the one whose values are far the longest (twice the next).
+
+    Raises:
+        UsageError: there is none, or two are of like length; names the columns.
+    """
+    import polars as pl
+
+    columns = [name for name, kind in frame.schema.items() if kind == pl.String and not name.startswith("_")]
+    if not columns:
+        message = f"{of}: no column holds text; it has {', '.join(frame.columns)}"
+        raise UsageError(message)
+    some = frame.select(columns).head(1_000)
+    lengths = {name: float(some[name].str.len_chars().fill_null(0).sum()) for name in columns}
+    ranked = sorted(columns, key=lambda name: -lengths[name])
+    if len(ranked) > 1 and lengths[ranked[0]] < 2 * lengths[ranked[1]]:
+        message = f"{of}: which column is the text? type --text with one of {', '.join(columns)}"
+        raise UsageError(message)
+    return ranked[0]
+
+
+def speaking_of(measures: Iterable[Measure], table: str, key: str, of: str = "kept") -> list[Measure]:
+    """The measures that a gate's key speaks of: `leaves` finds `leaves asked and kept`, `near_duplicates` itself.
+
+    Words are joined by underscores; the words that say how it was measured ("asked", "asked and kept") may be left
+    off.
+    """
+    return [
+        found
+        for found in measures
+        if found.table == table and found.of == of and key in {_key(found.name), _key(found.name.split(" asked")[0])}
+    ]
+
+
+def _key(name: str) -> str:
+    return name.replace("-", " ").replace(" ", "_")
+
+
+def _texts(frame: pl.DataFrame, text: str, of: str) -> tuple[pl.DataFrame, list[str]]:
+    """The frame without rows that have no text, and the texts. A list of turns is joined, one turn a line."""
+    import polars as pl
+
+    if text not in frame.columns:
+        known = [name for name in frame.columns if not name.startswith("_")]
+        message = f"{of}: no column {text!r}{nearest(text, known)}; it has {', '.join(known)}"
+        raise UsageError(message)
+    column, kind = frame[text], frame.schema[text]
+    if isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct):
+        said = [one.name for one in kind.inner.fields if one.name in {"content", "value"} and one.dtype == pl.String]
+        if said:
+            column = column.list.eval(pl.element().struct.field(said[0])).list.join("\n", ignore_nulls=True)
+    elif kind == pl.List(pl.String):
+        column = column.list.join("\n", ignore_nulls=True)
+    if isinstance(column.dtype, (pl.Categorical, pl.Enum)):
+        column = column.cast(pl.String)
+    if column.dtype == pl.Null:
+        column = column.cast(pl.String)
+    if column.dtype != pl.String:
+        message = f"{of}: the column {text!r} holds {kind}, not text"
+        raise UsageError(message)
+    present = column.is_not_null()
+    return (frame if present.all() else frame.filter(present)), column.drop_nulls().to_list()
+
+
+class _Shared:
+    """Vectors of every distinct text of all populations, embedded on first use and then looked up."""
+
+    def __init__(self, embedder: Embedder, populations: Sequence[Sequence[str]]) -> None:
+        self.embedder = embedder
+        self.populations = populations
+        self.places: dict[str, int] = {}
+        self.vectors: Vectors | None = None
+
+    def of(self, texts: Sequence[str]) -> Vectors:
+        """(n, dim) float32, rows of unit length, in the order of `texts`."""
+        import numpy as np
+
+        if self.vectors is None:
+            for population in self.populations:
+                for text in population:
+                    self.places.setdefault(text, len(self.places))
+            self.vectors = self.embedder.embed(list(self.places))
+        at = np.fromiter((self.places[text] for text in texts), dtype=np.int64, count=len(texts))
+        if len(at) == len(self.vectors) and bool((at == np.arange(len(at))).all()):
+            return self.vectors  # the common case, one population without repeats: no 100 MB copy per metric
+        return self.vectors[at]

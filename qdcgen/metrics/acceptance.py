@@ -1,0 +1,93 @@
+"""Metric `acceptance`: what the filters let through, and what each one stopped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from qdcgen.intervals import wilson
+from qdcgen.parts import Metric
+from qdcgen.rows import Measure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from qdcgen.parts import Sample
+
+SHOWN = 70
+"""Letters of a reason that a note shows."""
+
+
+class Acceptance(Metric):
+    """Accepted over attempted; for each filter, rejected over rows that reached it; failed over attempted, by kind.
+
+    Counts every candidate ever made. Wilson intervals. Rows reach a filter when all before it, in the recipe's order,
+    said yes. Rows that were good but no longer needed (`surplus`) reached and passed all of them.
+
+    What makes it lie: acceptance is not quality. A filter that lets everything through has the best share of all, and
+    candidates of one region are not independent, so intervals are too narrow where regions differ.
+    """
+
+    table: ClassVar[str] = "quality"
+
+    reasons: int = Field(3, ge=0, le=20)
+    """Most common reasons that a note names."""
+
+    def measure(self, sample: Sample) -> list[Measure]:
+        """Accepted, failed (all and by kind), surplus, and one measure for each filter; of all that was made."""
+        import polars as pl
+
+        history = sample.attempts
+        if history is None or "_kept" not in history.columns or history.height == 0:
+            why = "too few: nothing was attempted" if history is not None else "no history of candidates is at hand"
+            return [Measure("quality", "accepted", None, of="raw", note=why)]
+        n = history.height
+        blank = pl.lit(None, dtype=pl.String)
+        columns = [pl.col(name) if name in history.columns else blank.alias(name) for name in ("_filter", "_reason")]
+        said = history.select(pl.col("_kept").fill_null(value=False), *columns)
+        kept = int(said["_kept"].sum())
+        refused = said.filter(~pl.col("_kept"))
+        by: dict[str, list[str]] = {}
+        for name, reason in refused.select("_filter", "_reason").iter_rows():
+            by.setdefault(name or "unknown", []).append(reason or "")
+        failed, surplus = by.pop("fault", []), by.pop("surplus", [])
+        found = [_share("accepted", kept, n, f"{kept} of {n} candidates")]
+        if failed or not by:
+            found.append(_share("failed", len(failed), n, _common(failed, self.reasons)))
+        kinds = Counter(reason.partition(":")[0].strip()[:SHOWN] or "no reason given" for reason in failed)
+        found += [
+            _share("failed", count, n, "", axis=kind)
+            for kind, count in sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))[: self.reasons]
+            if len(kinds) > 1
+        ]
+        if surplus:
+            found.append(_share("surplus", len(surplus), n, "good, and more than was asked for"))
+        reached = n - len(failed)
+        for name in _order(sample.filters, by):
+            reasons = by.get(name, [])
+            found.append(_share("rejected", len(reasons), reached, _common(reasons, self.reasons), axis=name))
+            reached -= len(reasons)
+        return found
+
+
+def _order(filters: Sequence[str], by: Mapping[str, Sequence[str]]) -> list[str]:
+    """The recipe's order, then filters that only the history knows (of an earlier recipe)."""
+    return [*dict.fromkeys(filters), *(name for name in by if name not in filters)]
+
+
+def _share(name: str, hits: int, n: int, note: str, axis: str = "") -> Measure:
+    if n == 0:
+        return Measure("quality", name, None, of="raw", axis=axis, note="too few: no row got this far")
+    return Measure("quality", name, hits / n, n=n, interval=wilson(hits, n), of="raw", axis=axis, note=note)
+
+
+def _common(reasons: Sequence[str], most: int) -> str:
+    """The most common reasons with counts; figures in them are read as #, so that alike reasons count together."""
+    import re
+
+    shapes = Counter(re.sub(r"\b[0-9a-f]{16}\b|\d+(?:\.\d+)?", "#", reason)[:SHOWN] for reason in reasons)
+    shapes.pop("", None)
+    ranked = sorted(shapes.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+    return "; ".join(f"{count} × {shape}" for shape, count in ranked)

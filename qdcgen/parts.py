@@ -1,0 +1,373 @@
+"""What a part is, what it is given, and how a name in YAML becomes one.
+
+A part is a frozen pydantic model (its fields are what YAML may say) plus one method, in a file of its own on a shelf:
+`qdcgen/filters/length.py` is the filter `length`. Nobody imports a shelf; `find` looks on it by name, then among the
+entry points of installed packages (group `qdcgen.filters`, …), on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import random
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from qdcgen.errors import QdcgenError, nearest
+from qdcgen.rows import Draft, Measure, Reply, Row, Taxonomy, Verdict, stream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    import polars as pl
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+__all__ = [
+    "KINDS",
+    "Embedder",
+    "Executor",
+    "Exporter",
+    "Filter",
+    "Layer",
+    "Metric",
+    "Part",
+    "Position",
+    "Problem",
+    "Sample",
+    "Scene",
+    "Step",
+    "Tools",
+    "UnknownPart",
+    "find",
+    "names",
+    "position",
+]
+
+
+# ── what a part is given ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Ask(Protocol):
+    """`await tools.ask(alias, messages, schema=…)`: one journaled, limited, checked model call."""
+
+    def __call__(
+        self,
+        alias: str,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+    ) -> Awaitable[Reply]:
+        """Ask the model behind `alias`.
+
+        Raises:
+            RowFault: the reply does not fit, or the provider refuses this one request; costs the row.
+            ModelRefused: key, quota or permission; ends the run.
+        """
+        ...
+
+
+def _no_model(alias: str, *_: Any, **__: Any) -> Any:
+    message = f"this part was not given a model, and asked for {alias!r}"
+    raise LookupError(message)
+
+
+def _no_template(source: str, _names: Mapping[str, Any]) -> str:
+    message = f"this part was not given templates, and asked for {source[:40]!r}"
+    raise LookupError(message)
+
+
+def _no_vectors(_texts: Sequence[str]) -> Any:
+    message = "this part was not given an embedder"
+    raise LookupError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Everything a part may do to the world, as plain callables; a test passes a lambda.
+
+    `ask` calls a model; `render(source, names)` fills a bounded, sandboxed template; `rng(name)` is the row's own
+    random stream of that name; `embed(texts)` gives (n, dim) float32 rows of unit length; `kept()` yields, in plan
+    order, the rows that this filter has let through so far; `scratch` is the part's own for one invocation, and holds
+    only what can be worked out again from `kept()`.
+    """
+
+    ask: Ask = _no_model
+    render: Callable[[str, Mapping[str, Any]], str] = _no_template
+    rng: Callable[[str], random.Random] = random.Random
+    embed: Callable[[Sequence[str]], Vectors] = _no_vectors
+    kept: Callable[[], Iterable[Row]] = tuple
+    scratch: dict[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Declared fields of a row → JSON Schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where one layer of one row stands: a stratified point for even cover inside the mix, and a private stream."""
+
+    mix_seed: int
+    """Seed of this layer in this mix: `stream(mix, layer name)`; shared by all replicates."""
+    row_seed: int
+    """Seed of this layer in this row."""
+    replicate: int
+
+    @property
+    def u(self) -> float:
+        """A point in [0, 1): the first 2^k replicates of a mix fall one into each of 2^k equal parts.
+
+        One-dimensional Sobol point (the van der Corput sequence) with hash-based nested scrambling of both its order
+        and its value (Burley 2020, JCGT 9:4, §3). Shuffling the order by layer keeps two layers of one mix from
+        moving together, which the same sequence scrambled twice would do.
+        """
+        index = _scramble(self.replicate & _MASK, self.mix_seed & _MASK)
+        return _scramble(_reverse(index), self.mix_seed >> 32 & _MASK) / 2**32
+
+    @property
+    def rng(self) -> random.Random:
+        """The layer's own random stream in this row."""
+        return random.Random(self.row_seed)
+
+
+_MASK = 0xFFFFFFFF
+
+
+def _reverse(x: int) -> int:
+    """Reverse the 32 bits of x."""
+    return int(f"{x:032b}"[::-1], 2)
+
+
+def _scramble(x: int, seed: int) -> int:
+    """Nested uniform scramble of the 32-bit fraction x: each bit is flipped by a hash of the bits above it."""
+    x = _reverse(x)
+    x = (x + seed) & _MASK
+    x ^= x * 0x6C50B47C & _MASK
+    x ^= x * 0xB82F1E52 & _MASK
+    x ^= x * 0xC7AFE638 & _MASK
+    x ^= x * 0x8D22F6E6 & _MASK
+    return _reverse(x)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One population of texts to measure, with everything a metric may look at.
+
+    `texts` are in plan order. `frame` has one row per text: axes, fields and `_` columns. `vectors()` is computed once
+    for all metrics. `taxonomies` and `layers` are what the recipe declares, empty for data from elsewhere. `attempts`
+    is the whole history (one row per candidate made: `_id`, axes, `_kept`, `_filter`, `_reason`), None for data from
+    elsewhere; `filters` names its filters in the recipe's order. `surprisal(texts)` gives (nats, tokens) per text under
+    the embedded model, None where it is not loaded. `equal_n` and `equal_words` are what figures that depend on size
+    are taken at, so that populations compare: texts, and mean words per text; None where nothing is compared.
+    """
+
+    of: str
+    texts: Sequence[str]
+    frame: pl.DataFrame
+    vectors: Callable[[], Vectors]
+    embedder: str
+    seed: int = 0
+    taxonomies: Mapping[str, Taxonomy] = field(default_factory=dict)
+    layers: Sequence[str] = ()
+    strategies: Sequence[Sequence[str]] = ()
+    attempts: pl.DataFrame | None = None
+    surprisal: Callable[[Sequence[str]], Sequence[tuple[float, int]]] | None = None
+    filters: Sequence[str] = ()
+    equal_n: int | None = None
+    equal_words: float | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is known about a recipe when a part is checked: names it may use, before anything runs.
+
+    `fields` maps each field filled by the steps so far to its JSON Schema.
+    """
+
+    axes: Mapping[str, Any]
+    fields: Mapping[str, Mapping[str, Any]]
+    models: Sequence[str]
+    template_names: Callable[[str], set[str]]
+    """Names that a template reads. Raises `RowFault` where the template cannot be compiled."""
+
+
+class Problem(NamedTuple):
+    """Something wrong with a part's settings: the key path below the part, and what to say about it."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+
+# ── what a part is ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Part(BaseModel):
+    """A frozen record of settings with one method. Its docstring is what `qdcgen parts` and the manual print."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    short: ClassVar[str | None] = None
+    """The field that a bare value sets: with `short = "similarity"`, `{duplicates: 0.9}` is the short form."""
+
+    def problems(self, scene: Scene) -> Iterator[Problem]:
+        """What is wrong with these settings in this recipe. Nothing, unless a part says otherwise."""
+        yield from ()
+
+
+class Layer(Part):
+    """Gives each row a value on a local axis. The value is a scalar, or a mapping whose `text` goes to prompts."""
+
+    def draw(self, names: Mapping[str, Any], at: Position) -> Any:
+        """The value for the row at `at`, given the axes drawn before it (axis → Node or value)."""
+        raise NotImplementedError
+
+    def column(self) -> str:
+        """Type of the layer's column: `String`, `Int64`, `Float64`, `Boolean`, `List` (of strings) or `JSON`."""
+        return "String"
+
+    def support(self) -> Sequence[Any] | None:
+        """Every value that can be drawn, in order, or None where that is not a short list."""
+        return None
+
+
+class Step(Part):
+    """Takes a draft one step further, usually by asking a model."""
+
+    async def take(self, draft: Draft, tools: Tools) -> None:
+        """Fill `draft.fields` and `draft.notes` in place. Raises `RowFault` when the row cannot be made."""
+        raise NotImplementedError
+
+    def fills(self) -> Mapping[str, Mapping[str, Any]]:
+        """Fields that this step writes → JSON Schema of each."""
+        return {}
+
+    def calls(self) -> tuple[float, float]:
+        """Model calls a row takes here: expected and at most, repairs not counted."""
+        return (0.0, 0.0)
+
+
+class Filter(Part):
+    """Says of each row whether it is kept, and why not."""
+
+    async def judge(self, rows: Sequence[Row], tools: Tools) -> list[Verdict]:
+        """One verdict per row, in order. `rows` are the next ones in plan order that earlier filters kept."""
+        raise NotImplementedError
+
+
+class Metric(Part):
+    """Turns a sample into measures."""
+
+    table: ClassVar[str]
+    """The table it belongs to: coverage, diversity, complexity or quality."""
+    gates: ClassVar[Mapping[str, str]] = {}
+    """Name of a gate in a recipe → name of the measure (of kept rows) that it bounds."""
+
+    def measure(self, sample: Sample) -> list[Measure]:
+        """The measures, each with n and interval; value None with a note where n is too small. Never raises on size."""
+        raise NotImplementedError
+
+
+class Embedder(Part):
+    """Turns texts into vectors of unit length."""
+
+    @property
+    def label(self) -> str:
+        """Name and version, printed beside every figure that rests on it."""
+        raise NotImplementedError
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """(n, dim) float32, rows of unit length; an empty text gets a fixed vector, never NaN."""
+        raise NotImplementedError
+
+
+class Executor(Part):
+    """Runs batches somewhere."""
+
+    def run(
+        self, batches: Iterable[Any], make: Callable[[Any], Awaitable[Any]], stop: Callable[[], bool]
+    ) -> AsyncIterator[Any]:
+        """Yield `make(batch)` for each batch as it is done, in any order; start no more once `stop()` is true."""
+        raise NotImplementedError
+
+
+class Exporter(Part):
+    """Writes accepted rows in a trainer's own format."""
+
+    def export(self, rows: Iterator[pl.DataFrame], to: Path) -> int:
+        """Write the rows to `to`; gives how many."""
+        raise NotImplementedError
+
+
+KINDS: dict[str, type[Part]] = {
+    "layers": Layer,
+    "steps": Step,
+    "filters": Filter,
+    "metrics": Metric,
+    "embedders": Embedder,
+    "executors": Executor,
+    "exporters": Exporter,
+}
+"""Shelf → what stands on it."""
+
+
+# ── how a name becomes a part ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class UnknownPart(QdcgenError):
+    """No part of that name; the message names the nearest and how to list them."""
+
+    exit_code = 2
+
+
+@cache
+def _entry_points(kind: str) -> dict[str, Any]:
+    from importlib.metadata import entry_points  # 20 ms: only for names that are not on our own shelf
+
+    return {point.name: point for point in entry_points(group=f"qdcgen.{kind}")}
+
+
+@cache
+def _on_shelf(kind: str) -> tuple[str, ...]:
+    return tuple(sorted(file.stem for file in (Path(__file__).parent / kind).glob("[a-z]*.py")))
+
+
+def names(kind: str) -> list[str]:
+    """Every part of a kind by name: the shelf's own, then installed plug-ins. Imports none of them."""
+    return [*_on_shelf(kind), *sorted(set(_entry_points(kind)) - set(_on_shelf(kind)))]
+
+
+@cache
+def find(kind: str, name: str) -> type[Part]:
+    """The part called `name` on the shelf `kind`.
+
+    Raises:
+        UnknownPart: there is none; names the nearest.
+    """
+    base = KINDS[kind]
+    if name in _on_shelf(kind):
+        module = importlib.import_module(f"qdcgen.{kind}.{name}")
+        for found in vars(module).values():
+            if inspect.isclass(found) and issubclass(found, base) and found.__module__ == module.__name__:
+                return found
+        message = f"qdcgen/{kind}/{name}.py defines no {base.__name__}"
+        raise UnknownPart(message)
+    if name in _entry_points(kind):
+        found = _entry_points(kind)[name].load()
+        if inspect.isclass(found) and issubclass(found, base):
+            return found
+        message = f"the plug-in {kind[:-1]} {name!r} is not a subclass of qdcgen.parts.{base.__name__}"
+        raise UnknownPart(message)
+    message = f"no {kind[:-1]} called {name!r}{nearest(name, names(kind))} (qdcgen parts {kind} lists them)"
+    raise UnknownPart(message)
+
+
+def position(seed: int, mix: str, row: str, layer: str, replicate: int) -> Position:
+    """Where `layer` of `row` stands; `mix` is the region's name and `seed` the recipe's."""
+    return Position(stream(f"{seed}/{mix}", layer), stream(row, layer), replicate)

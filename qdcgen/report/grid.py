@@ -1,0 +1,113 @@
+"""Measures → the lines of the four tables: one line per figure, one column per population, notes numbered below."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from qdcgen.report import figures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from qdcgen.rows import Measure
+
+__all__ = ["TABLES", "Grid", "Line", "Notes", "grids"]
+
+TABLES: Mapping[str, str] = {
+    "coverage": "whether the texts landed where they were asked to",
+    "diversity": "how far the texts are from saying the same",
+    "complexity": "how hard the texts are",
+    "quality": "how much of what was made is right",
+}
+"""The four tables, in the order they are always shown, and what each of them tells."""
+
+_ORDER = ("planned", "raw", "kept", "anchor")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One figure, over the populations that it was taken on."""
+
+    name: str
+    axis: str
+    unit: str
+    by: Mapping[str, Measure]
+    """Population → measure; a population that is not here was not measured."""
+
+    def spokesman(self, shown: Sequence[str]) -> Measure:
+        """The measure whose n and control stand in the line: that of kept rows where shown, else the first shown."""
+        there = [of for of in shown if of in self.by]
+        return self.by["kept" if "kept" in there else there[0]]
+
+    def asides(self, shown: Sequence[str]) -> Iterator[str]:
+        """What a reader must know about this line that fits no column, one sentence each."""
+        spoken = self.spokesman(shown)
+        measures = [self.by[of] for of in shown if of in self.by]
+        for measure in measures:
+            note = measure.note or ("" if measure.value is not None else "not computed; the metric does not say why")
+            if note:
+                yield f"{measure.of}: {note}" if len(self.by) > 1 else note
+        for embedder in dict.fromkeys(m.embedder for m in measures if m.embedder):
+            yield f"embedder: {embedder}"
+        for measure in measures:
+            differs = [f"n {figures.count(measure.n)}"] if measure.n != spoken.n else []
+            control = (measure.control, measure.control_of)
+            if measure.control is not None and control != (spoken.control, spoken.control_of):
+                of = f" ({measure.control_of})" if measure.control_of else ""
+                differs.append(f"control {figures.value(measure, measure.control)}{of}")
+            if differs:
+                yield f"{measure.of}: {', '.join(differs)}"
+
+
+@dataclass(slots=True)
+class Grid:
+    """One of the four tables."""
+
+    table: str
+    lines: list[Line] = field(default_factory=list)
+
+    @property
+    def populations(self) -> list[str]:
+        """Every population of any line: planned, raw, kept, anchor, then the others as they come."""
+        found = dict.fromkeys(of for line in self.lines for of in line.by)
+        return [of for of in _ORDER if of in found] + [of for of in found if of not in _ORDER]
+
+    @property
+    def groups(self) -> list[tuple[str, list[Line]]]:
+        """(axis, its lines), in order of first appearance; lines that are alone on their axis are groups of one."""
+        found: dict[str, list[Line]] = {}
+        for line in self.lines:
+            found.setdefault(line.axis, []).append(line)
+        return list(found.items())
+
+    @property
+    def missing(self) -> list[tuple[Line, Measure]]:
+        """The lines that lack something by name, each with the measure that says so (that of kept rows first)."""
+        named = ((line, [m for m in line.by.values() if m.missing]) for line in self.lines)
+        return [(line, next((m for m in ms if m.of == "kept"), ms[0])) for line, ms in named if ms]
+
+
+@dataclass(slots=True)
+class Notes:
+    """Footnotes of one table: equal sentences share a number."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def number(self, sentence: str) -> int:
+        """The number of `sentence`, from 1, in order of first use."""
+        return self.numbers.setdefault(sentence, len(self.numbers) + 1)
+
+
+def grids(measures: Sequence[Measure]) -> list[Grid]:
+    """All four tables, also the empty ones. No measure is dropped: a repeated one gets a line of its own."""
+    found = {table: Grid(table) for table in TABLES}
+    populations: dict[tuple[str, ...], dict[str, Measure]] = {}
+    for measure in measures:
+        key = (measure.table, measure.name, measure.axis, measure.unit, measure.embedder)
+        by = populations.get(key)
+        if by is None or measure.of in by:
+            by = populations[key] = {}
+            found[measure.table].lines.append(Line(measure.name, measure.axis, measure.unit, by))
+        by[measure.of] = measure
+    return list(found.values())

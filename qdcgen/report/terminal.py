@@ -1,0 +1,104 @@
+"""A report for a terminal: facts, ledger, the four tables, gates, remarks, in 80 columns."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from qdcgen.report import figures
+from qdcgen.report.grid import TABLES, grids
+from qdcgen.report.page import Page, columns, hanging, indented, listed, quiet_table, words
+from qdcgen.report.tables import add_grid
+from qdcgen.safe import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qdcgen.report.contents import GateResult, LedgerLine, Report
+
+__all__ = ["terminal"]
+
+
+def terminal(report: Report, *, width: int = 80, colour: bool) -> str:
+    """The report as text, at most `width` cells wide (60 at least). With `colour` it has ANSI codes, else none."""
+    page = Page(width)
+    page.add(words(report.title, "bold"))
+    if report.facts:
+        page.add(columns(report.facts))
+    more = f"qdcgen report {shlex.quote(report.facts['run']) if report.facts.get('run') else 'RUN'} --json"
+    if report.ledger:
+        _add_ledger(page, report.ledger, more)
+    for grid in grids(report.measures):
+        page.heading(grid.table, TABLES[grid.table])
+        add_grid(page, grid, more)
+    if report.gates:
+        _add_gates(page, report.gates)
+    if report.remarks:
+        page.heading("remarks")
+        for remark in report.remarks:
+            page.add(hanging("·", words(remark, most=1200)))
+    return page.text(colour=colour)
+
+
+# ── the ledger ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _add_ledger(page: Page, ledger: Sequence[LedgerLine], more: str) -> None:
+    page.heading("ledger", "what became of everything that was planned")
+    for line in ledger:
+        if not line.axis:
+            _add_whole(page, line)
+    owing: dict[str, list[str]] = {}
+    for line in ledger:
+        if line.axis and line.owed:
+            name = figures.clip(printable(line.node), 60)
+            owing.setdefault(line.axis, []).append(f"{name} ({figures.count(line.owed)})")
+    for axis, names in owing.items():
+        page.add(words(f"owed in {axis}", "yellow", most=60), indented(words(listed(names, more), most=1200), 2))
+
+
+def _add_whole(page: Page, line: LedgerLine) -> None:
+    table = quiet_table(("", "left"), ("", "right"), ("", "left"), ("", "right"), rule=False)
+
+    def add(name: str, rows: int, depth: int, *, share: bool = True, style: str = "") -> None:
+        label = indented(words(name, style, most=40), depth)
+        if share and line.attempted > 0:
+            bar = words(figures.bar(rows / line.attempted, 12), "cyan")
+            table.add_row(label, words(figures.count(rows), style), bar, words(figures.per_cent(rows, line.attempted)))
+        else:
+            table.add_row(label, words(figures.count(rows), style))
+
+    add("planned", line.planned, 0, share=False)
+    add("attempted", line.attempted, 0, share=False)
+    add("failed", line.failed, 2)
+    add("refused", line.refused, 2)
+    for name, rows in line.rejected.items():
+        add(f"rejected by {name}", rows, 2)
+    add("duplicate", line.duplicate, 2)
+    ended = line.failed + line.refused + sum(line.rejected.values()) + line.duplicate + line.accepted
+    if ended < line.attempted:
+        add("not judged yet", line.attempted - ended, 2)
+    add("accepted", line.accepted, 2, style="bold")
+    add("owed", line.owed, 0, share=False, style="yellow" if line.owed else "")
+    page.add(table)
+
+
+# ── gates ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _add_gates(page: Page, gates: Sequence[GateResult]) -> None:
+    held = sum(gate.holds for gate in gates)
+    page.heading("gates", f"{held} of {figures.plural(len(gates), 'gate')} {'holds' if held == 1 else 'hold'}")
+    table = quiet_table(("", "left"), ("gate", "left"), ("value", "right"), ("bound", "left"), widths=(4,))
+    for gate in gates:
+        table.add_row(
+            words("pass", "green") if gate.holds else words("FAIL", "bold red"),
+            words(f"{gate.table}.{gate.measure}", most=120),
+            words(figures.closely(gate.value)),
+            words(gate.bound, most=60),
+        )
+    page.add(table)
+    for gate in gates:
+        if not gate.holds:
+            where = f"{gate.file}:{gate.line}" if gate.line else gate.file
+            page.add(words(f"{where}: {gate.message or 'the bound is broken'}", most=600))

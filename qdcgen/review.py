@@ -1,0 +1,286 @@
+"""A run folder, or a file qdcgen did not make → a Report; also status and verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qdcgen import __version__, parts
+from qdcgen.errors import RunError, UsageError
+from qdcgen.report.contents import GateResult, Report
+from qdcgen.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import polars as pl
+
+    from qdcgen.recipe import Recipe
+    from qdcgen.rows import Measure
+
+__all__ = ["of_file", "of_run", "review", "run_folder", "status_of", "status_text", "stored", "verify_text"]
+
+DATA_ENDINGS = {".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv"}
+TOY = "the embedded model is for trying qdcgen, not for making training data"
+
+
+def run_folder(where: Path) -> Path:
+    """The run folder that a folder, or a recipe's file, stands for.
+
+    Raises:
+        RunError: there is none.
+    """
+    if where.is_dir():
+        return where
+    if where.suffix in {".yaml", ".yml"} and where.is_file():
+        from qdcgen.recipe import load
+
+        return Path("runs") / load(where).name
+    raise RunError(f"{where}: expected a run folder (runs/<name>) or a recipe (*.yaml)")
+
+
+def review(where: Path, *, text: tuple[str, ...], axes: tuple[str, ...], embedder: str | None) -> Report:
+    """The report on a run folder, on the run of a recipe, or on a data file.
+
+    Raises:
+        UsageError, RunError: `where` is none of these, or the options do not go with it.
+    """
+    if where.is_file() and where.suffix in DATA_ENDINGS:
+        return of_file(where, text=text, axes=axes, embedder=embedder)
+    if not where.exists():
+        raise UsageError(f"{where}: no such file or folder; expected a run folder, a recipe or a data file")
+    if where.is_file() and where.suffix not in {".yaml", ".yml"}:
+        raise UsageError(f"{where}: expected a run folder, a recipe, or a file ending in {', '.join(sorted(DATA_ENDINGS))}")
+    if text or axes or embedder:
+        raise UsageError("--text, --axis and --embedder are for data files; a run is measured as its recipe says (measure:)")
+    store = Store(run_folder(where)).peek()
+    if "measures.json" in store.files:
+        return stored(store)
+    from qdcgen.recipe import loads
+
+    recipe = loads(store.bytes("recipe.yaml"), file=str(store.folder / "recipe.yaml"), folder=_home(store, where))
+    return of_run(store, recipe, "")
+
+
+def _home(store: Store, where: Path) -> Path:
+    """The folder that the recipe's files are looked up in: where the recipe was given from, if that is known."""
+    said = store.read("run.json") or {}
+    return Path(said.get("recipe_folder") or (where.parent if where.is_file() else store.folder))
+
+
+def stored(store: Store) -> Report:
+    """The report as the run wrote it."""
+    from qdcgen.report.document import from_document
+
+    return from_document(store.read("measures.json"))
+
+
+# ── measuring ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _metrics() -> list[Any]:
+    """Every metric on the shelf, the report's own order first, then plug-ins by name."""
+    from qdcgen.measure import METRICS
+
+    known = parts.names("metrics")
+    ordered = [name for name in METRICS if name in known] + [name for name in known if name not in METRICS]
+    return [parts.find("metrics", name)() for name in ordered]
+
+
+def of_run(store: Store, recipe: Recipe, model: str) -> Report:
+    """Measure a run: everything made beside what was kept, and beside the anchor where the recipe names one."""
+    import polars as pl
+
+    from qdcgen import ledger, rounds
+    from qdcgen.judge import labels
+    from qdcgen.measure import measure, samples_of
+
+    tried = rounds.attempts(store, recipe)
+    made = rounds.made(store)
+    frames: dict[str, pl.DataFrame] = {}
+    if not made.is_empty():
+        whole = made.filter(pl.col("_fault").is_null()).with_columns(_text(recipe))
+        accepted = tried.filter(pl.col("_state") == "accepted")["_id"]
+        frames = {"raw": whole, "kept": whole.filter(pl.col("_id").is_in(accepted.implode()))}
+    if recipe.measure.anchor is not None:
+        frames["anchor"] = _anchor(recipe)
+    filters = labels(recipe.filters)
+    history = tried.with_columns((pl.col("_state") == "accepted").alias("_kept"))
+    samples = samples_of(
+        frames,
+        "_text",
+        recipe.measure.embedder.part,
+        seed=recipe.seed,
+        taxonomies=recipe.taxonomies,
+        layers=list(recipe.layers),
+        strategies=[strategy.axes for strategy in recipe.drawn_together],
+        filters=filters,
+        attempts=history,
+    )
+    measures = measure(samples, _metrics()) if samples else []
+    planned = rounds.planned(store)
+    wanted = planned.filter(pl.col("slot") < recipe.target.rows).unique("slot", keep="first", maintain_order=True)
+    models = model or ", ".join(sorted({m for said in made["_models"] for m in said.split(",") if m})) if made.height else model
+    facts = {
+        "run": str(store.folder),
+        "recipe": recipe.file,
+        "model": models,
+        "embedder": recipe.measure.embedder.part.label,
+        "version": f"qdcgen {__version__}",
+    }
+    if "embedded" in models:
+        facts["remember"] = TOY
+    return Report(
+        title=recipe.name,
+        facts=facts,
+        measures=measures,
+        ledger=ledger.lines(wanted, tried, recipe.taxonomies, filters),
+        gates=list(_gates(recipe, measures)),
+        remarks=_remarks(recipe),
+    )
+
+
+def _text(recipe: Recipe) -> pl.Expr:
+    """The measured text: its fields, a line break between, fields that are missing left out; null where all are."""
+    import polars as pl
+
+    fields = [pl.col(name).cast(pl.String) for name in recipe.text_fields]
+    joined = pl.concat_str(fields, separator="\n", ignore_nulls=True) if fields else pl.lit("")
+    return pl.when(pl.any_horizontal([field.is_not_null() for field in fields] or [pl.lit(value=True)])).then(joined).alias("_text")
+
+
+def _anchor(recipe: Recipe) -> pl.DataFrame:
+    import polars as pl
+
+    from qdcgen.measure import text_of
+    from qdcgen.recipe import inside
+    from qdcgen.tables import read
+
+    anchor: Any = recipe.measure.anchor
+    frame = read(inside(recipe.folder, anchor.file))
+    column = anchor.text or (recipe.text_fields[0] if recipe.text_fields[0] in frame.columns else text_of(frame, anchor.file))
+    if column not in frame.columns:
+        raise UsageError(f"anchor {anchor.file}: no column {column!r}; it has {', '.join(frame.columns)}")
+    return frame.select(pl.col(column).cast(pl.String).alias("_text"))
+
+
+def _remarks(recipe: Recipe) -> list[str]:
+    said = ["coverage counts what accepted rows were asked to be; whether their text landed there is not measured yet"]
+    if recipe.measure.anchor is None:
+        said.append("no real rows to compare with: name some under measure.anchor; the weight of these rows (λ) is unknown")
+    return said
+
+
+def _gates(recipe: Recipe, measures: Sequence[Measure]) -> Iterator[GateResult]:
+    from qdcgen.measure import speaking_of
+
+    for gate in recipe.bounds:
+        found = speaking_of(measures, gate.table, gate.measure)
+        values = [one.value for one in found]
+        broken = [one for one in found if not gate.bound.holds(one.value)]
+        worst = broken[0] if broken else (found[0] if found else None)
+        value = worst.value if worst else None
+        holds = bool(values) and not broken
+        yield GateResult(
+            gate.table,
+            gate.measure,
+            gate.bound.text,
+            value,
+            holds,
+            gate.file,
+            gate.line,
+            "" if holds else _why(gate, worst),
+        )
+
+
+def _why(gate: Any, worst: Measure | None) -> str:
+    name = f"{gate.table}.{gate.measure}"
+    if worst is None:
+        return f"{name} was not measured; expected {gate.bound.text}"
+    where = f" of {worst.axis}" if worst.axis else ""
+    if worst.value is None:
+        return f"{name}{where} could not be measured ({worst.note}); expected {gate.bound.text}"
+    missing = f"; missing: {', '.join(worst.missing[:5])}" if worst.missing else ""
+    return f"{name}{where} is {worst.value:.6g}, expected {gate.bound.text}{missing}"
+
+
+def of_file(path: Path, *, text: tuple[str, ...], axes: tuple[str, ...], embedder: str | None) -> Report:
+    """Measure any table of texts."""
+    import polars as pl
+
+    from qdcgen.measure import measure, sample_of_file
+    from qdcgen.recipe import settings_of
+    from qdcgen.tables import read
+
+    frame = read(path)
+    column = text[0] if len(text) == 1 else None
+    if len(text) > 1:
+        absent = [name for name in text if name not in frame.columns]
+        if absent:
+            raise UsageError(f"{path}: no column {absent[0]!r}; it has {', '.join(frame.columns)}")
+        frame = frame.with_columns(
+            pl.concat_str([pl.col(name).cast(pl.String) for name in text], separator="\n", ignore_nulls=True).alias("_text")
+        )
+        column = "_text"
+    name, _, setting = (embedder or "wordllama").partition(":")
+    kind: Any = parts.find("embedders", name)
+    part = kind.model_validate(settings_of(kind, setting or None))
+    sample = sample_of_file(frame, column, part, of=path.stem, axes=axes)
+    facts = {"file": str(path), "rows": f"{frame.height:,}", "text": " + ".join(text) or "found by itself"}
+    facts |= {"embedder": part.label, "version": f"qdcgen {__version__}"}
+    return Report(title=path.name, facts=facts, measures=measure([sample], _metrics()))
+
+
+# ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def status_of(folder: Path) -> dict[str, Any]:
+    """Where a run stands, from what is committed; works while it runs."""
+    store = Store(folder).peek()
+    said = store.read("run_results.json")
+    found: dict[str, Any] = {
+        "folder": str(folder),
+        "batches": {"planned": 0, "made": len(store.names("raw")), "judged": len(store.names("verdicts"))},
+        "rows": {"made": sum(store.files[name].rows or 0 for name in store.names("raw"))},
+        "last": said,
+    }
+    for name in store.names("plan"):
+        table = store.table(name)
+        found["batches"]["planned"] += int(table["batch"].n_unique())
+    found["rows"]["published"] = sum(store.files[name].rows or 0 for name in store.names("data"))
+    return found
+
+
+def status_text(found: dict[str, Any]) -> str:
+    """Status in a few lines."""
+    batches, rows, last = found["batches"], found["rows"], found["last"]
+    lines = [
+        found["folder"],
+        f"  batches   {batches['made']} of {batches['planned']} made, {batches['judged']} judged",
+        f"  rows      {rows['made']} made, {rows['published']} in data/",
+    ]
+    if last is None:
+        lines.append("  last      no invocation has ended yet")
+    else:
+        target = last["rows"]
+        lines.append(f"  last      exit {last['exit_code']}: {target['accepted']} of {target['target']} accepted, {target['owed']} owed")
+        lines += [f"            {remark}" for remark in last["remarks"]]
+    return "\n".join(lines)
+
+
+def verify_text(folder: Path, *, repair: bool) -> tuple[bool, str]:
+    """Whether every file is as it was written, and what to say; `repair` takes what is damaged out of the run."""
+    from qdcgen.model.journal import damage
+
+    store = Store(folder).peek()
+    found = store.verify()
+    found += damage(folder / "calls.sqlite")
+    if repair and found:
+        with Store(folder) as held:
+            broken = [name for name in held.files if any(line.startswith(f"{name}:") for line in found)]
+            held.commit({}, drop=tuple(broken))
+        listed = "\n".join(found)
+        return True, f"{listed}\n{folder}: {len(broken)} files taken out; run the recipe again to make them from the journal"
+    if found:
+        return False, "\n".join([*found, f"{folder}: {len(found)} faults; --repair takes the damaged files out"])
+    return True, f"{folder}: {len(store.files)} files as written"

@@ -1,0 +1,131 @@
+"""For a newcomer: a recipe to start from, what a recipe says in words, and the list of parts."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from qdcgen import parts
+from qdcgen.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qdcgen.recipe import Recipe
+
+__all__ = ["STARTER", "checked_in_words", "part_text", "parts_text", "write_starter"]
+
+STARTER = """\
+# A recipe. Check it: qdcgen check {file}   See what it would ask: qdcgen plan {file}   Run it: qdcgen run {file}
+recipe: 1
+name: {name}
+about: Questions that visitors put to a city library, each with the right answer.
+seed: 1
+
+models:
+  writer: {{model: embedded, max_tokens: 200}}   # no key, no download; later e.g. openai/<model>
+
+taxonomy:                       # what regions must be covered
+  topic:
+    borrowing: [renewing a book, late fees, lost card]
+    rooms: [booking a study room, opening hours]
+  visitor: [student, parent, pensioner]
+
+layers:                         # how rows inside a region vary
+  mood: {{choice: {{friendly: 2, in a hurry: 1}}}}
+  words: {{range: {{min: 8, max: 25, unit: words}}}}
+
+generate:                       # how a row is made
+  - write:
+      fields:
+        question: {{type: string, maxLength: 200}}
+        answer: {{type: string, maxLength: 200}}
+      prompt: >
+        Write a question of about {{{{ words }}}} words that a {{{{ visitor }}}}, {{{{ mood }}}}, asks at a city library,
+        and the right answer. The question is about: {{{{ topic }}}}.
+
+filters:                        # what is kept
+  - schema
+  - length: {{field: question, min_words: 4}}
+  - duplicates: {{field: question, similarity: 0.8}}
+
+target: {{rows: 15}}
+measure: {{text: question}}
+gates:
+  coverage: {{nodes: ">= 1"}}
+"""
+
+
+def write_starter(path: Path) -> None:
+    """Write the starter recipe.
+
+    Raises:
+        UsageError: the file is there already, or cannot be written.
+    """
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in path.stem).strip("-_") or "first"
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(STARTER.format(file=path, name=name))
+    except FileExistsError:
+        raise UsageError(f"{path} is there already; name another file: qdcgen init other.yaml") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def checked_in_words(recipe: Recipe) -> str:
+    """One line per axis and step of a recipe that passed every check."""
+    lines = [f"{recipe.file}: ok"]
+    for axis, tree in recipe.taxonomies.items():
+        lines.append(f"  taxonomy  {axis}: {len(tree.nodes):,} nodes, {len(tree.leaves):,} leaves, {tree.depth} deep")
+    lines += [f"  layer     {axis}: {entry.name}" for axis, entry in recipe.layers.items()]
+    for entry in recipe.generate:
+        filled = ", ".join(entry.part.fills())
+        lines.append(f"  step      {entry.name}{f' fills {filled}' if filled else ''}")
+    lines += [f"  filter    {entry.name}" for entry in recipe.filters]
+    lines.append(f"  target    {recipe.target.rows:,} rows, at most {recipe.target.candidates} candidates each")
+    lines += [f"  gate      {gate.table}.{gate.measure} {gate.bound.text}" for gate in recipe.bounds]
+    return "\n".join(lines)
+
+
+def parts_text(kind: str | None, name: str | None) -> str:
+    """Every part with the first line of its docstring; one kind; or one part in full.
+
+    Raises:
+        UsageError, UnknownPart: there is no such kind or part.
+    """
+    if kind is not None and kind not in parts.KINDS:
+        raise UsageError(f"no kind of part called {kind!r}{nearest(kind, list(parts.KINDS))}; kinds: {', '.join(parts.KINDS)}")
+    if kind is not None and name is not None:
+        return part_text(kind, name)
+    lines: list[str] = []
+    for shelf in [kind] if kind else parts.KINDS:
+        known = parts.names(shelf)
+        if not known:
+            continue
+        width = max(len(one) for one in known)
+        lines.append(shelf)
+        lines += [f"  {one:<{width}}  {_summary(shelf, one)}" for one in known]
+    lines.append("\nqdcgen parts KIND NAME explains one")
+    return "\n".join(lines)
+
+
+def _summary(kind: str, name: str) -> str:
+    return inspect.cleandoc(parts.find(kind, name).__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+
+def part_text(kind: str, name: str) -> str:
+    """One part: its docstring, then each setting with type, default and meaning."""
+    part = parts.find(kind, name)
+    lines = [f"{kind[:-1]} {name}", "", inspect.cleandoc(part.__doc__ or "")]
+    if part.model_fields:
+        lines += ["", "settings"]
+    for key, field in part.model_fields.items():
+        default = "required" if field.is_required() else f"default {_plain(field.get_default(call_default_factory=True))}"
+        short = "; the bare value" if key == part.short else ""
+        lines.append(f"  {field.alias or key} ({default}{short})")
+        lines.append(f"      {field.description or ''}")
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    return {None: "none", True: "true", False: "false", (): "none"}.get(value, str(value)) if not isinstance(value, dict) else str(value)

@@ -1,0 +1,333 @@
+"""Reports to set in type, and whole outputs to compare them with."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qdcgen.report.contents import GateResult, LedgerLine, Report
+from qdcgen.report.plan_text import AxisPlan, PairPlan, PlanSummary
+from qdcgen.rows import Measure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+
+HOSTILE = (
+    "\x1b[2J\x1b]52;c;cm0gLXJm\x07 [red]bold[/red] [/nope] :smile: | a\\| b `code` ``two``\r\n\n"
+    "<script>alert(1)</script> <!-- --> ![i](http://x.test/i) [l](http://x.test) www.x.test @octocat #1 GH-2 "
+    "\u202egnp\u2066 \u200b\u200d \x9b31m \x7f \ud800 " + "e" + "\u0301" * 40 + " 漢字 👩\u200d👩\u200d👧 "
+    "**b** _i_ ~~s~~ $x$ &amp; \u2028"
+)
+"""One text with everything that could be read as a command by a terminal, by rich, by Markdown or by GitHub."""
+
+BGE = "bge-small-en-v1.5, int8"
+
+
+def _gate(name: str, bound: str, value: float | None, line: int, message: str = "") -> GateResult:
+    table, _, measure = name.partition(".")
+    holds = not message
+    return GateResult(table, measure, bound, value, holds, "recipes/bank-support.yaml", line, message)
+
+
+@pytest.fixture
+def bank() -> Report:
+    """What a run of the recipe in the design might end with."""
+    leaves = tuple(f"cards/{name}" for name in ("lost", "stolen", "pin"))
+    many = tuple(f"naics/{code}" for code in range(111, 131))
+    uniform, shuffled = "uniform drawing of as many rows", "asked nodes shuffled"
+    coverage = [
+        Measure(
+            "coverage", "nodes, level 1", 1.0, n=1954, axis="topic", interval=None, control=1.0, control_of=uniform
+        ),
+        Measure(
+            "coverage",
+            "leaves",
+            0.95,
+            n=1954,
+            axis="topic",
+            interval=(0.9123, 0.971),
+            control=0.93,
+            control_of=uniform,
+            missing=leaves,
+        ),
+        Measure(
+            "coverage",
+            "evenness",
+            0.914,
+            n=1954,
+            axis="topic",
+            interval=(0.902, 0.925),
+            control=0.99,
+            control_of=uniform,
+        ),
+        Measure(
+            "coverage",
+            "landed",
+            0.871,
+            n=1954,
+            axis="topic",
+            interval=(0.855, 0.885),
+            control=0.061,
+            control_of=shuffled,
+            note="the reader is the recipe's critic, blind to the request",
+        ),
+        Measure(
+            "coverage",
+            "kappa",
+            0.852,
+            range=(-1, 1),
+            n=1954,
+            axis="topic",
+            interval=(0.834, 0.869),
+            control=-0.004,
+            control_of=shuffled,
+        ),
+        Measure(
+            "coverage",
+            "leaves",
+            0.784,
+            n=1954,
+            axis="trade",
+            interval=(0.751, 0.81),
+            control=0.802,
+            control_of=uniform,
+            missing=many,
+        ),
+        Measure(
+            "coverage",
+            "landed",
+            0.633,
+            n=1954,
+            axis="trade",
+            interval=(0.611, 0.654),
+            control=0.02,
+            control_of=shuffled,
+        ),
+        Measure(
+            "coverage",
+            "pairs",
+            0.83,
+            n=1954,
+            axis="topic × trade",
+            interval=(0.811, 0.847),
+            control=0.742,
+            control_of=uniform,
+        ),
+        Measure("coverage", "pairs", None, n=3, axis="topic × risk", note="too few: 3 rows, needs 20"),
+    ]
+    diversity = []
+    for of, shift, n in (("raw", 0.0, 2871), ("kept", 0.031, 2000), ("anchor", 0.052, 2000)):
+        control: dict[str, Any] = {"control": 0.721, "control_of": "two halves of the anchor"}
+        diversity += [
+            Measure(
+                "diversity",
+                "mean cosine distance",
+                0.612 + shift,
+                range=(0, 2),
+                n=n,
+                interval=(0.601 + shift, 0.624 + shift),
+                of=of,
+                embedder=BGE,
+                **control,
+            ),
+            Measure(
+                "diversity",
+                "Vendi score",
+                41.27 + 40 * shift,
+                range=(1, math.inf),
+                n=500,
+                interval=(39.9 + 40 * shift, 42.8 + 40 * shift),
+                of=of,
+                embedder=BGE,
+                control=52.4,
+                control_of="two halves of the anchor",
+            ),
+            Measure(
+                "diversity",
+                "near duplicates",
+                0.104 - 2 * shift if of != "kept" else 0.0002,
+                n=n,
+                interval=(0.0001, 0.0011) if of == "kept" else (0.0, 0.11),
+                of=of,
+                embedder=BGE,
+            ),
+            Measure("diversity", "distinct 3-grams", 0.43 + shift, n=n, interval=(0.42 + shift, 0.44 + shift), of=of),
+        ]
+    diversity += [
+        Measure(
+            "diversity",
+            "explained",
+            0.12,
+            axis="mood",
+            n=2000,
+            interval=(0.1, 0.14),
+            embedder=BGE,
+            control=0.001,
+            control_of="layer shuffled within mix",
+        ),
+        Measure(
+            "diversity",
+            "read back",
+            0.71,
+            axis="mood",
+            n=2000,
+            interval=(0.69, 0.73),
+            control=0.33,
+            control_of="chance",
+        ),
+        Measure(
+            "diversity",
+            "explained",
+            0.002,
+            axis="tools",
+            n=2000,
+            interval=(0.0, 0.004),
+            embedder=BGE,
+            control=0.002,
+            control_of="layer shuffled within mix",
+            note="decorative: it changes nothing that can be measured",
+        ),
+    ]
+    complexity = [
+        Measure(
+            "complexity",
+            "surprisal",
+            3.412,
+            "nats/token",
+            (0, math.inf),
+            2000,
+            (3.38, 3.45),
+            3.71,
+            "anchor at equal length",
+        ),
+        Measure("complexity", "words", 48.0, "words", (0, math.inf), 2000, (47.2, 48.9)),
+        Measure("complexity", "hard, asked for", 0.3, n=2000),
+        Measure(
+            "complexity", "hard, measured", None, n=8, note="unknown: 0 of 8 passed, and 8 are too few to call it hard"
+        ),
+    ]
+    quality = [
+        Measure("quality", "accepted by length", 0.927, n=2859, interval=(0.917, 0.936)),
+        Measure("quality", "accepted by double_critic", 0.934, n=2649, interval=(0.924, 0.943)),
+        Measure(
+            "quality",
+            "critics agree",
+            0.98,
+            n=2649,
+            interval=(0.974, 0.985),
+            control=0.62,
+            control_of="chance agreement",
+        ),
+    ]
+    ledger = [
+        LedgerLine("", "", 2000, 2871, 12, 3, {"length": 210, "double_critic": 490}, 202, 1954, 46),
+        *(
+            LedgerLine("topic", leaf, 160, 220, 1, 0, {"length": 20}, 12, 160 - owed, owed)
+            for leaf, owed in zip(("cards/lost", "cards/pin", "transfers/pending"), (0, 12, 4), strict=True)
+        ),
+        *(LedgerLine("trade", f"naics/{code}", 20, 40, 0, 0, {}, 2, 17, 3) for code in range(111, 121)),
+    ]
+    why = "3 of 60 leaves have no row: cards/lost, cards/stolen, cards/pin; raise target.candidates or forbid them"
+    gates = [
+        _gate("coverage.leaves", ">= 0.98", 0.95, 52, why),
+        _gate("coverage.pairs", ">= 0.8", 0.83, 52),
+        _gate("diversity.near_duplicates", "<= 0.02", 0.0002, 53),
+        _gate("complexity.hard", "0.2..0.4", None, 54, "not measured: too few"),
+    ]
+    facts = {
+        "run": "runs/bank-support",
+        "recipe": "recipes/bank-support.yaml (sha256 9f2c61e0)",
+        "model": "embedded, SmolLM2-135M (embedded model: for trying qdcgen, not for training data)",
+        "embedder": BGE,
+        "qdcgen": "0.1.0",
+    }
+    remarks = (
+        "λ is unknown: the recipe names no anchor. qdcgen trust finds it once there is one.",
+        "46 rows are owed; qdcgen run recipes/bank-support.yaml goes on from here.",
+    )
+    return Report("bank-support", facts, (*coverage, *diversity, *complexity, *quality), ledger, gates, remarks)
+
+
+@pytest.fixture
+def hostile() -> Report:
+    """A report whose every text is hostile, with long and short figures, none, and not a number."""
+    values = (0.5, None, math.nan, math.inf, -1e300, 1234567.891, 5e-324)
+    measures = [
+        Measure(
+            "coverage",
+            HOSTILE,
+            x,
+            HOSTILE,
+            (0, 1),
+            10**9,
+            (-math.inf, 1e18),
+            x,
+            HOSTILE,
+            of,
+            HOSTILE,
+            HOSTILE,
+            HOSTILE,
+            (HOSTILE,) * 12,
+        )
+        for x, of in zip(
+            values, ("raw", "kept", HOSTILE, "b" * 300, "/data/one.jsonl", "/data/two.jsonl", "anchor"), strict=True
+        )
+    ]
+    ledger = [LedgerLine(axis, HOSTILE, 1, 1, 1, 1, {HOSTILE: 1}, 1, 1, 1) for axis in ("", HOSTILE)]
+    gates = [replace(_gate("", HOSTILE, math.nan, 3, HOSTILE), table=HOSTILE, measure=HOSTILE, file=HOSTILE)]
+    return Report(HOSTILE, {"run": HOSTILE, HOSTILE: HOSTILE}, measures, ledger, gates, (HOSTILE,))
+
+
+@pytest.fixture
+def plan() -> PlanSummary:
+    """What `qdcgen plan` might tell of the recipe in the design."""
+    return PlanSummary(
+        recipe="recipes/bank-support.yaml",
+        rows=2000,
+        mixes_total=8400,
+        mixes_planned=1204,
+        axes=(AxisPlan("topic", 60, 60, 33, 34), AxisPlan("trade", 1012, 999, 0, 2), AxisPlan("risk", 64, 64, 23, 24)),
+        pairs=(PairPlan("topic", "risk", 3840, 1500, 1241.4), PairPlan("topic", "trade", 60720, 500, 499.6)),
+        batches=63,
+        batch_rows=32,
+        calls_expected=6200.4,
+        calls_most=18000,
+        tokens_in_expected=(3.1e6, 4.4e6),
+        tokens_out_expected=(410000, 800000),
+        usd=(1.234, 3.2),
+        examples=(
+            {
+                "topic": "cards/lost",
+                "risk": "fraud/impersonation",
+                "mood": "calm",
+                "length": "57 words",
+                "persona": "Speaks up first, likes a plan, " * 4,
+            },
+            {"topic": "transfers/pending", "trade": "naics/5221", "mood": "angry", "length": "21 words"},
+        ),
+        remarks=("the price of openai/qwen3-8b is unknown; set models.local.price to count it",),
+    )
+
+
+@pytest.fixture
+def snapshot() -> Callable[[str, str], None]:
+    """Compare a whole output with `snapshots/<name>`; QDCGEN_UPDATE_SNAPSHOTS=1 writes it instead."""
+
+    def compare(name: str, text: str) -> None:
+        file = SNAPSHOTS / name
+        if os.environ.get("QDCGEN_UPDATE_SNAPSHOTS") == "1":
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        expected = file.read_text(encoding="utf-8")
+        diff = difflib.unified_diff(expected.splitlines(), text.splitlines(), "expected", "found", lineterm="")
+        assert text == expected, f"{file} (QDCGEN_UPDATE_SNAPSHOTS=1 rewrites it)\n" + "\n".join(diff)
+
+    return compare

@@ -1,0 +1,58 @@
+"""A report as Markdown: whole pages compared, and a parser that finds no markup in what came from data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from markdown_it import MarkdownIt
+
+from qdcgen.report.contents import Report
+from qdcgen.report.markdown import markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from markdown_it.token import Token
+
+OURS = {"<sup>", "</sup>", "<br>"}
+
+
+def flat(tokens: list[Token]) -> Iterator[Token]:
+    """Every token, also the inline ones."""
+    for token in tokens:
+        yield token
+        yield from flat(token.children or [])
+
+
+def test_a_whole_report(bank: Report, snapshot: Callable[[str, str], None]) -> None:
+    snapshot("bank.md", markdown(bank))
+
+
+def test_an_empty_report(snapshot: Callable[[str, str], None]) -> None:
+    snapshot("empty.md", markdown(Report("nothing")))
+
+
+def test_hostile_text_in_every_field(hostile: Report, snapshot: Callable[[str, str], None]) -> None:
+    page = markdown(hostile)
+    snapshot("hostile.md", page)
+    found = list(flat(MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(page)))
+    assert {token.type for token in found} & {"link_open", "image", "html_block", "em_open", "s_open"} == set()
+    assert {token.content for token in found if token.type == "html_inline"} <= OURS
+    bold = [at for at, token in enumerate(found) if token.type == "strong_open"]
+    assert [found[at + 1].content for at in bold] == ["FAIL"]
+    for token in found:
+        if token.type == "text":  # what GitHub looks for mentions and links in
+            assert not any(trick in token.content for trick in ("@o", "#1", "GH-2", "http://", "www."))
+
+
+def test_every_row_of_a_table_has_the_cells_of_its_header(hostile: Report) -> None:
+    found = list(flat(MarkdownIt("commonmark").enable("table").parse(markdown(hostile))))
+    rows: list[int] = []
+    for token in found:
+        if token.type == "tr_open":
+            rows.append(0)
+        rows[-1:] = [rows[-1] + (token.type in {"th_open", "td_open"})] if rows else []
+    assert rows, "no table was read as one"
+    assert markdown(hostile).count("\n| ") == len(rows) + 3, (
+        "the rows of three tables, and the three rules below headers"
+    )

@@ -1,0 +1,120 @@
+"""A report on a terminal: whole pages compared, every line in its width, nothing from data but what can be seen."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.cells import cell_len
+
+from qdcgen.report.contents import LedgerLine, Report
+from qdcgen.report.terminal import terminal
+from qdcgen.rows import Measure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+HARMFUL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_whole_report(bank: Report, snapshot: Callable[[str, str], None], width: int) -> None:
+    snapshot(f"bank-{width}.txt", terminal(bank, width=width, colour=False))
+
+
+def test_colour_adds_codes_and_changes_nothing_else(bank: Report) -> None:
+    plain, coloured = (terminal(bank, colour=colour) for colour in (False, True))
+    assert [line.rstrip() for line in ANSI.sub("", coloured).splitlines()] == plain.splitlines()
+    assert ANSI.search(coloured)
+
+
+def test_environment_does_not_change_a_page(bank: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = terminal(bank, colour=True)
+    for name, value in {"NO_COLOR": "1", "COLUMNS": "40", "TERM": "dumb", "FORCE_COLOR": "1", "CI": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert terminal(bank, colour=True) == before
+
+
+def test_an_empty_report_still_names_the_four_tables(snapshot: Callable[[str, str], None]) -> None:
+    snapshot("empty-80.txt", terminal(Report("nothing"), colour=False))
+
+
+def test_hostile_text_in_every_field(hostile: Report, snapshot: Callable[[str, str], None]) -> None:
+    page = terminal(hostile, colour=False)
+    assert not HARMFUL.search(page)
+    assert "[red]bold[/red] [/nope] :smile:" in page, "rich read markup in data"
+    assert not HARMFUL.search(ANSI.sub("", terminal(hostile, colour=True)))
+    snapshot("hostile-80.txt", page)
+
+
+@pytest.mark.parametrize("width", [60, 61, 80, 100, 120, 200])
+def test_every_line_fits(bank: Report, hostile: Report, width: int) -> None:
+    for report in (bank, hostile):
+        too_wide = [line for line in terminal(report, width=width, colour=False).splitlines() if cell_len(line) > width]
+        assert too_wide == []
+
+
+def test_a_terminal_narrower_than_sixty_is_set_at_sixty(bank: Report) -> None:
+    assert terminal(bank, width=20, colour=False) == terminal(bank, width=60, colour=False)
+
+
+def test_fifty_axes_with_ten_thousand_missing_nodes_stay_readable_and_quick() -> None:
+    names = tuple(f"node-{n}" for n in range(10_000))
+    measures = [
+        Measure(
+            "coverage", f"nodes, level {level}", 0.5, n=1000, axis=f"axis-{axis}", interval=(0.4, 0.6), missing=names
+        )
+        for axis in range(50)
+        for level in range(5)
+    ]
+    ledger = [LedgerLine(f"axis-{axis}", name, 1, 1, 0, 0, {}, 0, 0, 1) for axis in range(50) for name in names[:200]]
+    start = time.perf_counter()
+    page = terminal(Report("huge", {}, measures, ledger), colour=False)
+    assert time.perf_counter() - start < 10
+    assert page.count("and 9,992 more: qdcgen report RUN --json".replace(" ", "")) == 0
+    assert re.sub(r"\s+", " ", page).count("and 9,992 more: qdcgen report RUN --json") == 250
+    assert re.sub(r"\s+", " ", page).count("and 192 more: qdcgen report RUN --json") == 50
+
+
+def test_a_figure_that_is_none_is_a_dash_with_its_reason() -> None:
+    page = terminal(Report("x", {}, [Measure("diversity", "Vendi score", None, note="too few: 3 texts")]), colour=False)
+    assert re.search(r"Vendi score ¹ +–", page)
+    assert "¹ too few: 3 texts" in page
+
+
+def test_an_embedder_is_named_once_below_its_table() -> None:
+    measures = [Measure("diversity", name, 0.5, n=9, embedder="bge-small") for name in ("global", "local", "tail")]
+    assert terminal(Report("x", {}, measures), colour=False).count("bge-small") == 1
+
+
+def test_what_differs_between_populations_is_said(bank: Report) -> None:
+    measures = [
+        Measure("diversity", "global", 0.5, n=100, of="raw", control=0.25, control_of="shuffled"),
+        Measure("diversity", "global", 0.5, n=90, of="kept", control=0.75, control_of="shuffled"),
+    ]
+    page = terminal(replace(bank, measures=measures), colour=False)
+    assert "raw: n 100, control 0.250 (shuffled)" in page
+
+
+def test_populations_that_do_not_fit_are_set_below() -> None:
+    files = [f"/data/set-{n}/train.jsonl" for n in range(6)]
+    measures = [Measure("diversity", "global", n / 10, n=100, of=of) for n, of in enumerate(files)]
+    page = terminal(Report("x", {}, measures), colour=False)
+    assert all(file in page for file in files)
+    assert all(f"0.{n}00" in page for n in range(6))
+
+
+def test_a_repeated_measure_keeps_a_line_of_its_own() -> None:
+    measures = [Measure("quality", "accepted", value, n=9) for value in (0.25, 0.75)]
+    page = terminal(Report("x", {}, measures), colour=False)
+    assert "0.250" in page
+    assert "0.750" in page
+
+
+def test_the_command_for_more_survives_a_run_folder_with_spaces(bank: Report) -> None:
+    page = terminal(replace(bank, facts={"run": "my runs/a"}), width=200, colour=False)
+    assert "qdcgen report 'my runs/a' --json" in page
