@@ -55,7 +55,10 @@ def one(sizes: str, rows: int, weights: str) -> None:
 
 def main() -> None:
     """Print the table."""
-    print(f"{'leaves':22} {'weights':8} {'rows':>10} {'seconds':>8} {'peak MiB':>8} {'pairs':>9} {'random':>9}", flush=True)
+    print(
+        f"{'leaves':22} {'weights':8} {'rows':>10} {'seconds':>8} {'peak MiB':>8} {'pairs':>9} {'random':>9}",
+        flush=True,
+    )
     for sizes, rows, weights in CASES:
         if "--quick" in sys.argv and rows > 100_000:
             continue

@@ -173,7 +173,7 @@ def speaking_of(measures: Iterable[Measure], table: str, key: str, of: str = "ke
 
 
 def _key(name: str) -> str:
-    return name.replace("-", " ").replace(" ", "_")
+    return name.lower().replace(",", "").replace("-", " ").replace(" ", "_")
 
 
 def _texts(frame: pl.DataFrame, text: str, of: str) -> tuple[pl.DataFrame, list[str]]:

@@ -266,8 +266,8 @@ class Metric(Part):
 
     table: ClassVar[str]
     """The table it belongs to: coverage, diversity, complexity or quality."""
-    gates: ClassVar[Mapping[str, str]] = {}
-    """Name of a gate in a recipe → name of the measure (of kept rows) that it bounds."""
+    gates: ClassVar[tuple[str, ...]] = ()
+    """Keys of its measures that a recipe's gates may bound, as `measure.speaking_of` reads them."""
 
     def measure(self, sample: Sample) -> list[Measure]:
         """The measures, each with n and interval; value None with a note where n is too small. Never raises on size."""

@@ -294,7 +294,7 @@ class _Gate(NamedTuple):
     kinds: Ints
 
 
-def _gates(
+def _gates(  # noqa: C901 - one walk over strategy, axis, state and class
     forbids: _Forbids, order: Sequence[str], strategies: Sequence[Strategy], live: Mapping[str, Bools]
 ) -> tuple[dict[str, _Gate], Ints]:
     """The gates of all axes, and each strategy's first state; `order` is the order in which axes are drawn."""
@@ -315,10 +315,9 @@ def _gates(
         later: list[set[int]] = [{active}]
         for axis in reversed(axes):
             done = forbids.active(axes[axes.index(axis) :])
-            reach = {
-                alive & mark for alive in later[0] for mark, u in zip(forbids.marks[axis], used[axis], strict=True) if u
-            }
-            later.insert(0, _least(reach))
+            marks = [mark for mark, found in zip(forbids.marks[axis], used[axis], strict=True) if found]
+            reach = {alive & mark for alive in later[0] for mark in marks}
+            later.insert(0, _least({alive for alive in reach if not alive & done}))
         first.append(state(number, 0, active))
         now = {active}
         for stage, axis in enumerate(axes):
@@ -409,7 +408,7 @@ class _Beside(NamedTuple):
         return cost if self.here is None else cost * self.here[rows]
 
 
-def _settle(  # noqa: PLR0913, PLR0917 - what the rows are, column by column
+def _settle(  # noqa: C901, PLR0915, PLR0917 - one pass, told in order; split, it would hand ten arrays around
     leaf: Ints, first: Ints, last: Ints, beside: Sequence[_Beside], gate: _Gate, states: Ints, key: int, passes: int
 ) -> None:
     """Swap leaves between rows, in place, where both stay inside their windows and the total cost falls.
@@ -456,7 +455,7 @@ def _settle(  # noqa: PLR0913, PLR0917 - what the rows are, column by column
         gain[~fits] = -1.0
         best = gain.argmax(axis=1)
         take = np.arange(len(worst))
-        good = gain[take, best] > 1e-9
+        good = gain[take, best] > _GAIN
         a, b = worst[good], partner[take, best][good]
         idle = 0 if len(a) else idle + 1
         if idle == _PASSES:  # each row was tried with 288 partners, and nothing has changed since
@@ -484,6 +483,8 @@ _LONG = 200
 """Passes over short chunks, where they cost little: 4 x 30 leaves, 900 rows: see benchmarks/plan.py."""
 _CATCH_UP = 64
 """Leaves behind their share that one chunk helps, where forbids put them behind."""
+_FRESH = 0.01
+"""Share of rows that pair up anew by chance, below which few unseen pairs are left within reach."""
 _EVENING = 8
 """Passes once every pair was seen, to keep counts even."""
 _BUSY = 2048
@@ -519,10 +520,7 @@ class Plan:
         self._check()
         self._sizes = {axis: len(tree.leaves) for axis, tree in self.taxonomies.items()}
         entries = [
-            {
-                axis: np.asarray(matching(pattern, self.taxonomies[axis]), dtype=np.bool_)
-                for axis, pattern in entry.items()
-            }
+            {axis: np.asarray(matching(pattern, self.taxonomies[axis]), dtype=np.bool_) for axis, pattern in entry.items()}
             for entry in forbid
             if entry and set(entry) <= set(self.taxonomies)
         ]
@@ -534,10 +532,7 @@ class Plan:
         self._drop_dead(drawn)
         whole = {
             axis: _whole(
-                [
-                    part if alive else Fraction(0)
-                    for part, alive in zip(self._parts[axis], self._live[axis], strict=True)
-                ]
+                [part if alive else Fraction(0) for part, alive in zip(self._parts[axis], self._live[axis], strict=True)]
             )
             for axis in drawn
         }
@@ -561,9 +556,7 @@ class Plan:
                 faults.append(f"taxonomy {axis!r} has no leaves; give it at least one node")
         for strategy in self.strategies:
             if unknown := [axis for axis in strategy.axes if axis not in self.taxonomies]:
-                faults.append(
-                    f"a strategy draws {unknown[0]!r}, which is no taxonomy; expected {', '.join(self.taxonomies)}"
-                )
+                faults.append(f"a strategy draws {unknown[0]!r}, which is no taxonomy; expected {', '.join(self.taxonomies)}")
             if not strategy.axes or len(set(strategy.axes)) < len(strategy.axes):
                 faults.append("a strategy draws no axis, or one axis twice; name each axis once")
             if not (strategy.weight > 0 and strategy.weight < float("inf")):
@@ -618,7 +611,7 @@ class Plan:
 
     def _closed(self, start: int, stop: int) -> dict[str, Ints] | None:
         """The rows in closed form: one axis, or two with equal shares, one strategy, nothing forbidden; else None."""
-        if len(self.strategies) > 1 or not self._free or len(self._axes) > 2:
+        if len(self.strategies) > 1 or not self._free or len(self._axes) > 2:  # noqa: PLR2004 - see the docstring
             return None
         if len(self._axes) == 1:
             axis = self._axes[0]
@@ -657,7 +650,7 @@ class Plan:
             mixed[rows] = _hash(_key(self.seed, axis), (mixed[rows] ^ leaf.astype(np.uint64)).view(np.int64))
         self._made = stop
 
-    def _place(  # noqa: PLR0913, PLR0917 - what the rows are, column by column
+    def _place(  # noqa: PLR0917 - what the rows are, column by column
         self, number: int, axis: str, start: int, rows: Ints, states: Ints, mixed: NDArray[np.uint64]
     ) -> Ints:
         """The leaf of one axis in each of these rows of the chunk, given the axes before it."""
@@ -685,12 +678,15 @@ class Plan:
                 pairs = self._pairs["", axis] = _Pairs(_TABLE, self._sizes[axis], 0)
             none = np.zeros(1)
             beside.append(_Beside((mixed >> np.uint64(24)).astype(np.int64), pairs, None, none, none, 0.0, _MIX))
+        unseen = False
         for side in beside:
             counted = np.arange(len(rows)) if side.here is None else np.flatnonzero(side.here)
-            side.pairs.add(side.pairs.cell(side.leaves[counted], leaf[counted]), 1)
+            cells = side.pairs.cell(side.leaves[counted], leaf[counted])
+            side.pairs.add(cells, 1)
+            if side.scale and not side.pairs.full:  # else nothing is left to find, and the search need only even out
+                unseen |= int((side.pairs.counts[cells] == 1).sum()) >= _FRESH * len(rows)
         if beside or gate.bad.any():
             first, last = np.maximum(first - begin, 0), np.minimum(last - begin, len(rows) - 1)
-            unseen = any(other.scale and not other.pairs.full for other in beside)
             passes = max(_PASSES, min(_LONG, 100_000 // len(rows))) if unseen else _EVENING
             _settle(leaf, first, last, beside, gate, states, key, passes)
         if gate.bad.any():
@@ -773,9 +769,7 @@ class Plan:
         for (one, two), odds in self._odds.items():
             both = frame.select(one, two).drop_nulls()
             cells = both[one].to_numpy().astype(np.int64) * self._sizes[two] + both[two].to_numpy()
-            pairs[one, two] = Seen(
-                _distinct(cells, self._sizes[one] * self._sizes[two]), odds.total, odds.expected(rows)
-            )
+            pairs[one, two] = Seen(_distinct(cells, self._sizes[one] * self._sizes[two]), odds.total, odds.expected(rows))
         every = Seen(
             sum(seen.planned for seen in pairs.values()),
             self.pairs_total,
@@ -788,9 +782,7 @@ class Plan:
         """The chance of each pair of leaves in one random row, by pair of axes, in the order of the taxonomies."""
         drawn = [axis for axis in self.taxonomies if axis in self._quota]
         together = [(one, two) for number, one in enumerate(drawn) for two in drawn[number + 1 :]]
-        return {
-            (one, two): self._chances((one, two)) for one, two in together if (self._uses[one] & self._uses[two]).any()
-        }
+        return {(one, two): self._chances((one, two)) for one, two in together if (self._uses[one] & self._uses[two]).any()}
 
     def _chances(self, axes: tuple[str, ...]) -> _Odds:
         """The chance in one random row of each leaf of one axis, or of each pair of leaves of two."""
@@ -845,20 +837,14 @@ class Plan:
         `made`: mix key → how many rows of it were ever given a replicate number, whatever became of them.
         """
         axes = [axis for axis in self._sizes if axis in self._quota]
-        found = frame.with_columns(
-            self.keys(frame), pl.int_range(pl.len(), dtype=pl.UInt32).over(axes).alias("replicate")
-        )
+        found = frame.with_columns(self.keys(frame), pl.int_range(pl.len(), dtype=pl.UInt32).over(axes).alias("replicate"))
         if not made:
             return found
-        before = pl.DataFrame(
-            {"mix": list(made), "_made": list(made.values())}, schema={"mix": pl.String, "_made": pl.UInt32}
-        )
+        before = pl.DataFrame({"mix": list(made), "_made": list(made.values())}, schema={"mix": pl.String, "_made": pl.UInt32})
         joined = found.join(before, on="mix", how="left", maintain_order="left")
         return joined.with_columns(pl.col("replicate") + pl.col("_made").fill_null(0)).drop("_made")
 
-    def owed(
-        self, kept: Mapping[str, int], target: int, *, first_slot: int | None = None, exceed: bool = False
-    ) -> pl.DataFrame:
+    def owed(self, kept: Mapping[str, int], target: int, *, first_slot: int | None = None, exceed: bool = False) -> pl.DataFrame:
         """The slots still to make for `target` rows in all, given the rows kept so far (mix key → how many).
 
         Kept rows fill the slots of their own mix; where the target merely grew, what is left are exactly the new slots.
@@ -870,9 +856,7 @@ class Plan:
         """
         frame = self.slots(0, target)
         numbered = self.replicates(frame, {})
-        have = pl.DataFrame(
-            {"mix": list(kept), "have": list(kept.values())}, schema={"mix": pl.String, "have": pl.Int64}
-        )
+        have = pl.DataFrame({"mix": list(kept), "have": list(kept.values())}, schema={"mix": pl.String, "have": pl.Int64})
         left = (
             numbered.join(have, on="mix", how="left", maintain_order="left")
             .filter(pl.col("replicate") >= pl.col("have").fill_null(0))
@@ -892,12 +876,12 @@ class Plan:
             more = max([more, *(int(np.maximum(lack, 0).sum()) for lack in short.values())])
         chosen = left if left.height <= more else left[_neediest(left, short, self._sizes, more)]
         if first_slot is not None:
-            chosen = chosen.with_columns(
-                pl.int_range(pl.len(), dtype=pl.UInt32).alias("slot") + pl.lit(first_slot, pl.UInt32)
-            )
+            chosen = chosen.with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias("slot") + pl.lit(first_slot, pl.UInt32))
         return chosen
 
 
+_GAIN = 1e-9
+"""Smaller gains are rounding."""
 _SEEN = 0.5
 """Below: a row without repeats."""
 _BANNED = 1000.0

@@ -19,6 +19,8 @@ from qdcgen.store import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import polars as pl
+
     from qdcgen.recipe import Recipe
 
 __all__ = ["plan_summary", "preview_rows", "preview_text"]
@@ -43,7 +45,8 @@ def plan_summary(recipe: Recipe) -> PlanSummary:
     plan = plan_of(recipe)
     rows = recipe.target.rows
     coverage = plan.coverage(rows)
-    counts = plan.leaf_counts(rows)
+    slots = plan.slots(0, rows).drop("slot")
+    counts = {axis: _counts(slots[axis], seen.total) for axis, seen in coverage.leaves.items()}
     calls = [entry.part.calls() for entry in recipe.generate]
     size = rounds.batch_rows(rows)
     examples = []
@@ -55,9 +58,9 @@ def plan_summary(recipe: Recipe) -> PlanSummary:
         recipe=recipe.file,
         rows=rows,
         mixes_total=plan.mixes_total,
-        mixes_planned=coverage.mixes,
+        mixes_planned=slots.n_unique(),
         axes=[
-            AxisPlan(axis, seen.total, seen.planned, int(counts[axis].min()), int(counts[axis].max()))
+            AxisPlan(axis, seen.total, seen.planned, *counts[axis])
             for axis, seen in coverage.leaves.items()
         ],
         pairs=[
@@ -74,6 +77,13 @@ def plan_summary(recipe: Recipe) -> PlanSummary:
         remarks=["tokens and cost are for one candidate a row; rejected rows are asked for again, at most "
                  f"{recipe.target.candidates} candidates each"],
     )
+
+
+def _counts(leaves: pl.Series, total: int) -> tuple[int, int]:
+    """Rows of the leaf with the fewest and of the leaf with the most; a leaf without rows has 0."""
+    found = leaves.drop_nulls().value_counts()["count"]
+    most = found.max() or 0
+    return (found.min() if found.len() >= total else 0), most  # type: ignore[return-value]
 
 
 def _tokens(recipe: Recipe) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:

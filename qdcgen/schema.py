@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +10,6 @@ from qdcgen import parts
 from qdcgen.recipe import Recipe
 
 __all__ = ["recipe_schema"]
-
-_NUMBERED = {"generate": "steps", "filters": "filters"}
-
 
 def recipe_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a recipe, with every part on the shelves in all its short forms."""
@@ -60,8 +56,6 @@ def _one_of(kind: str, definitions: dict[str, Any]) -> dict[str, Any]:
         if part.short is not None:
             short = dict(inner["properties"][part.short])
             forms.insert(0, {**short, "title": f"{name}: {part.short}"})
-            if typing.get_origin(part.model_fields[part.short].annotation) is dict:
-                forms.insert(1, {"type": "array", "items": {"type": "string"}})
         if not inner.get("required"):
             bare.append(name)
             forms.append({"type": "null"})

@@ -52,7 +52,7 @@ filters:                        # what is kept
 target: {{rows: 15}}
 measure: {{text: question}}
 gates:
-  coverage: {{nodes: ">= 1"}}
+  coverage: {{leaves: ">= 1"}}
 """
 
 

@@ -15,10 +15,12 @@ inner node (see `shares`).
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import math
 import re
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
@@ -43,6 +45,10 @@ MAX_BYTES = 512 * 2**20
 """Larger files are refused unread."""
 MAX_FAULTS = 20
 """Faults listed per file; the rest is counted."""
+_HELD = 10_000
+"""Faults held before sorting: 2,000,000 bad rows must not cost a gigabyte of messages."""
+_RING = 6
+"""Members of a cycle that are named."""
 
 _IDS = ("id", "code", "synset", "key", "node_id", "node", "identifier", "notation", "qcode", "uri", "@id")
 _PARENTS = ("parent", "parents", "parent_id", "parent_ids", "parentid", "parent_code", "parent_technique", "broader")
@@ -63,7 +69,7 @@ class _Faults:
 
     def add(self, message: str, line: int = 0, column: int = 0) -> None:
         message = message.removeprefix(f"line {line}: ")  # the fault's own place says so already
-        if len(self.listed) < 10_000:  # 2,000,000 bad rows must not cost a gigabyte of messages
+        if len(self.listed) < _HELD:
             self.listed.append(Fault(self.file, line, column, message))
         else:
             self.more += 1
@@ -86,6 +92,18 @@ class _Faults:
         """Raises RecipeError when anything was added (after the first `since` faults)."""
         if len(self.listed) > since:
             raise self.error()
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause the garbage collector: reading makes no cycles, and it looked at every row again and again (×2 in time)."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 # ── trees ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,8 +155,13 @@ def _plant(tree: Any, faults: _Faults, line: int, *, objects: bool) -> list[Node
     return nodes
 
 
-def _grow(  # noqa: PLR0913, PLR0917 - a recursion carries its place
-    tree: Any, above: Node | None, nodes: list[Node], faults: _Faults, line: int, objects: bool
+def _grow(  # noqa: PLR0917 - a recursion carries its place
+    tree: Any,
+    above: Node | None,
+    nodes: list[Node],
+    faults: _Faults,
+    line: int,
+    objects: bool,  # noqa: FBT001 - private
 ) -> None:
     """Append the nodes below `above`; recursion is at most MAX_DEPTH deep."""
     depth = above.depth + 1 if above else 0
@@ -180,7 +203,7 @@ def _grow(  # noqa: PLR0913, PLR0917 - a recursion carries its place
             _grow(below, node, nodes, faults, at, objects)
 
 
-def _entries(tree: Any, objects: bool) -> Iterator[tuple[Any, Any, Mapping[str, Any]]]:
+def _entries(tree: Any, objects: bool) -> Iterator[tuple[Any, Any, Mapping[str, Any]]]:  # noqa: FBT001 - private
     """(label, what is below it, what else was said of it) of each node at the top of `tree`."""
     if objects and (label := _object_label(tree)) is not None:
         yield label, tree.get("children"), tree
@@ -231,7 +254,7 @@ class _Table(NamedTuple):
     """What may stand between several parents in one cell."""
 
 
-def read(  # noqa: PLR0913 - one keyword per key that a recipe's `taxonomy:` entry may have
+def read(
     name: str,
     path: Path | str,
     *,
@@ -259,40 +282,55 @@ def read(  # noqa: PLR0913 - one keyword per key that a recipe's `taxonomy:` ent
     Raises:
         RecipeError: every fault of the file at once, each with its line (or element), at most MAX_FAULTS and a count.
     """
-    path = Path(path)
+    settings = {"id": id, "parent": parent, "label": label, "text": text, "weight": weight}
+    with _collector_paused():
+        nodes = _nodes(Path(path), settings, levels, exclude, [root] if isinstance(root, str) else root, notes)
+    return Taxonomy(name, tuple(nodes))
+
+
+def _nodes(  # noqa: PLR0917 - what `read` was asked
+    path: Path,
+    settings: Mapping[str, str | None],
+    levels: Sequence[str] | None,
+    exclude: Mapping[str, str | Sequence[str]] | None,
+    roots: Sequence[str] | None,
+    notes: list[str] | None,
+) -> list[Node]:
     faults = _Faults(str(path))
     said = [] if notes is None else notes
     body = _decoded(path, faults)
     suffix = path.suffix.lower()
-    table: _Table | None = None
+    tree: Any = None
     if suffix in {".yaml", ".yml"}:
         tree = _composed(body, faults)
         table = _objects(tree, faults)
     elif suffix in {".json", ".jsonld", ".jsonl", ".ndjson"}:
-        tree = _parsed(body, faults, lines=suffix in {".jsonl", ".ndjson"})
-        table = _objects(tree, faults, lines=suffix in {".jsonl", ".ndjson"})
+        lines = suffix in {".jsonl", ".ndjson"}
+        tree = _parsed(body, faults, lines=lines)
+        table = _objects(tree, faults, lines=lines)
     elif suffix in {".csv", ".tsv", ".tab", ".txt"}:
         table = _records(body, faults, tab=suffix in {".tsv", ".tab"})
     else:
         raise faults.stop(f"a {suffix or 'nameless'} file; expected .csv, .tsv, .json, .jsonl, .yaml or .yml")
     if table is None:
-        named = {"id": id, "parent": parent, "label": label, "text": text, "weight": weight, "levels": levels}
-        if wrong := [key for key, value in {**named, "exclude": exclude}.items() if value]:
+        if wrong := [key for key, value in {**settings, "levels": levels, "exclude": exclude}.items() if value]:
             raise faults.stop(f"a nested tree has no columns; take out {', '.join(f'{key}:' for key in wrong)}")
         nodes = _plant(tree, faults, 0, objects=True)
     else:
-        found = _columns(table, faults, id=id, parent=parent, label=label, text=text, weight=weight, levels=levels)
+        found = _columns(table, faults, settings, levels or ())
         table, gone = _excluded(table, exclude, faults)
         rows = _path_rows(table, found, faults) if found.levels else _id_rows(table, found, faults)
         left_out = {} if found.levels else {row.id: row for row in _id_rows(gone, found, _Faults(""))}
         if found.parent == PREFIX:
             rows = _by_prefix(rows)
-            said += [f"{path.name}: no parent column, so the tree was read from code prefixes"] if not parent else []
+            if settings["parent"] is None:
+                said.append(f"{path.name}: no parent column, so the tree was read from code prefixes")
         nodes = _assembled(rows, left_out, faults, said)
     faults.check()
-    nodes = _rooted(nodes, [root] if isinstance(root, str) else root, faults) if root else nodes
-    faults.check()
-    return Taxonomy(name, tuple(nodes))
+    if roots:
+        nodes = _rooted(nodes, roots, faults)
+        faults.check()
+    return nodes
 
 
 PREFIX = "<prefix>"
@@ -324,7 +362,9 @@ def _decoded(path: Path, faults: _Faults) -> str:
     return body
 
 
-def _records(body: str, faults: _Faults, *, tab: bool) -> _Table:
+def _records(  # noqa: C901 - each branch is one fault of a row
+    body: str, faults: _Faults, *, tab: bool
+) -> _Table:
     """Records of a CSV or TSV table with the line that each begins on."""
     delimiter = "\t" if tab else _delimiter(body)
     columns: list[str] = []
@@ -346,9 +386,7 @@ def _records(body: str, faults: _Faults, *, tab: bool) -> _Table:
             while len(record) > len(columns) and not record[-1].strip():
                 record.pop()  # a trailing delimiter
             if len(record) != len(columns):
-                message = (
-                    f"{len(record)} fields, and the header has {len(columns)}; quote cells that hold {delimiter!r}"
-                )
+                message = f"{len(record)} fields, and the header has {len(columns)}; quote cells that hold {delimiter!r}"
                 faults.add(message, line)
                 continue
             if len(records) >= MAX_NODES:
@@ -398,7 +436,7 @@ def _parsed(body: str, faults: _Faults, *, lines: bool) -> Any:
     return values
 
 
-def _composed(body: str, faults: _Faults) -> Any:
+def _composed(body: str, faults: _Faults) -> Any:  # noqa: C901, PLR0912 - one branch per kind of event
     """Plain data from YAML: every scalar is a word as written, that knows its place; only an empty one is None.
 
     Built from libyaml's events, so nothing is constructed and an alias is refused where it stands.
@@ -508,9 +546,7 @@ def _word(value: Any) -> str:
 
 
 def _english(value: Mapping[str, Any]) -> Any:
-    return next(
-        (said for key, said in value.items() if str(key).lower().startswith("en")), next(iter(value.values()), "")
-    )
+    return next((said for key, said in value.items() if str(key).lower().startswith("en")), next(iter(value.values()), ""))
 
 
 # ── which column is which ───────────────────────────────────────────────────────────────────────────────────────────
@@ -532,39 +568,28 @@ def _plain(column: str) -> str:
     return re.sub(r"[\s\-.]+", "_", column.strip().lower())
 
 
-def _columns(  # noqa: PLR0913 - one keyword per setting
-    table: _Table,
-    faults: _Faults,
-    *,
-    id: str | None,  # noqa: A002 - the recipe's own word
-    parent: str | None,
-    label: str | None,
-    text: str | None,
-    weight: str | None,
-    levels: Sequence[str] | None,
-) -> _Columns:
+def _columns(table: _Table, faults: _Faults, settings: Mapping[str, str | None], levels: Sequence[str]) -> _Columns:
     """The columns as set, else as their names tell.
 
     Raises:
         RecipeError: a named column is not there, or it cannot be told which column is the id.
     """
     known, before = table.columns, len(faults.listed)
-    for key, column in {"id": id, "parent": parent, "label": label, "text": text, "weight": weight}.items():
+    asked = [*settings.items(), *(("levels", level) for level in levels)]
+    for key, column in asked:
         if column is not None and column not in known and not (key == "parent" and column == PREFIX):
             faults.add(f"{key}: no column called {column!r}{nearest(column, known)}; {_found(known)}")
-    for column in levels or ():
-        if column not in known:
-            faults.add(f"levels: no column called {column!r}{nearest(column, known)}; {_found(known)}")
     faults.check(before)
-    free = [column for column in known if column not in {id, parent, label, text, weight, *(levels or ())}]
+    own, parent, label = settings["id"], settings["parent"], settings["label"]
+    free = [column for column in known if column not in {column for _, column in asked}]
     parent = parent or (None if levels else _usual(free, _PARENTS, starts="parent"))
     chosen = _Columns(
-        id=id or (_usual(free, _IDS) if levels else _id_column(table, free, parent)),
+        id=own or (_usual(free, _IDS) if levels else _id_column(table, free, parent)),
         parent=parent,
         label=label or _usual(free, _LABELS, ends=("_title", "_name", "_label")),
-        text=text or _usual(free, _TEXTS),
-        weight=weight or _usual(free, _WEIGHTS),
-        levels=tuple(levels or ()),
+        text=settings["text"] or _usual(free, _TEXTS),
+        weight=settings["weight"] or _usual(free, _WEIGHTS),
+        levels=tuple(levels),
     )
     if chosen.levels:
         return chosen
@@ -574,9 +599,7 @@ def _columns(  # noqa: PLR0913 - one keyword per setting
             return chosen._replace(levels=tuple(numbered))
     if chosen.id is None:
         if chosen.label is None or (chosen.parent is None and len(known) > 1):
-            message = (
-                f"cannot tell which column is the id; {_found(known)}; write id: and parent:, or levels: [root, …]"
-            )
+            message = f"cannot tell which column is the id; {_found(known)}; write id: and parent:, or levels: [root, …]"
             raise faults.stop(message, 1 if table.records and table.records[0][0] else 0)
         chosen = chosen._replace(id=chosen.label)  # `name,parent`: parents are named, so names are the ids
     if chosen.label == chosen.id and not label:
@@ -596,9 +619,7 @@ def _usual(known: Sequence[str], usual: Sequence[str], *, starts: str = "", ends
     for name in usual:
         if name in plain:
             return plain[name]
-    loose = [
-        column for key, column in plain.items() if (starts and key.startswith(starts)) or (ends and key.endswith(ends))
-    ]
+    loose = [column for key, column in plain.items() if (starts and key.startswith(starts)) or (ends and key.endswith(ends))]
     return loose[0] if len(loose) == 1 else None
 
 
@@ -622,11 +643,11 @@ def _is_prefix_coded(table: _Table, column: str | None) -> bool:
         return False
     at = table.columns.index(column)
     ids = [cells[at].strip() for _, _, cells in table.records]
-    if not all(re.fullmatch(r"[A-Za-z]?\d+(?:[-.]\d+)*", code) for code in ids) or len({len(code) for code in ids}) < 2:
+    lengths = {len(code) for code in ids}
+    if len(lengths) == 1 or not all(re.fullmatch(r"[A-Za-z]?\d+(?:[-.]\d+)*", code) for code in ids):
         return False
     placed = _prefixes(ids)
-    shortest = min(len(code) for code in ids)
-    longer = [code for code in ids if len(code) > shortest and "-" not in code]
+    longer = [code for code in ids if len(code) > min(lengths) and "-" not in code]
     return bool(longer) and sum(placed[code] is not None for code in longer) >= 0.9 * len(longer)
 
 
@@ -647,9 +668,7 @@ def _prefixes(ids: Sequence[str]) -> dict[str, str | None]:
 # ── rows to nodes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _excluded(
-    table: _Table, exclude: Mapping[str, str | Sequence[str]] | None, faults: _Faults
-) -> tuple[_Table, _Table]:
+def _excluded(table: _Table, exclude: Mapping[str, str | Sequence[str]] | None, faults: _Faults) -> tuple[_Table, _Table]:
     """The table without the rows left out, and those rows."""
     tests: list[tuple[int, set[str]]] = []
     before = len(faults.listed)
@@ -776,9 +795,7 @@ def _assembled(rows: Sequence[_Row], gone: Mapping[str, _Row], faults: _Faults, 
             f" {several[0].at}); each is placed under the first it names"
         )
     if moved := sum(bool(row.parents) and row.parents[0] in gone for row in by_id.values()):
-        notes.append(
-            f"{Path(faults.file).name}: {moved:,} nodes hang on a higher node, because exclude: took their parent"
-        )
+        notes.append(f"{Path(faults.file).name}: {moved:,} nodes hang on a higher node, because exclude: took their parent")
     paths: dict[str, str] = {}
     for key in sorted(by_id, key=depths.__getitem__):
         up = above[key]
@@ -809,9 +826,7 @@ def _above(row: _Row, by_id: Mapping[str, _Row], gone: Mapping[str, _Row], fault
             return None
         if named not in by_id and named not in gone:
             close = nearest(named, list(by_id)[:5_000])
-            message = (
-                f"{row.at}: parent {named!r} of {row.id!r} is no row's id{close}; add its row, or leave the cell empty"
-            )
+            message = f"{row.at}: parent {named!r} of {row.id!r} is no row's id{close}; add its row, or leave the cell empty"
             faults.add(message, row.line)
             return None
     up = row.parents[0] if row.parents else None
@@ -841,7 +856,7 @@ def _depths(above: Mapping[str, str | None], by_id: Mapping[str, _Row], faults: 
             here = above[here]
         if here is not None and here in on_line:
             ring = line[line.index(here) :]
-            told = " → ".join(f"{key!r} ({by_id[key].at})" for key in ring[:6]) + (" → …" if len(ring) > 6 else "")
+            told = " → ".join(f"{key!r} ({by_id[key].at})" for key in ring[:_RING]) + (" → …" if len(ring) > _RING else "")
             first = min((by_id[key] for key in ring), key=lambda row: row.line)
             faults.add(f"a cycle of parents: {told} → {here!r}; one of them needs an empty parent", first.line)
             depths.update(dict.fromkeys(line, 0))
@@ -924,9 +939,9 @@ def weighted(taxonomy: Taxonomy, weights: Mapping[str, float], where: str = "wei
 
 
 def shares(taxonomy: Taxonomy) -> list[Fraction]:
-    """Each leaf's weight against the other leaves: the exact product of the weights on its line, not yet divided by
-    their sum; all 1 where nothing is weighted, so that every leaf gets the same share of the rows.
+    """Each leaf's weight against the other leaves, in the order of `leaves`: the exact product of those on its line.
 
+    Not yet divided by their sum; all 1 where nothing is weighted, so that every leaf gets the same share of the rows.
     A weight is read as the decimal it prints as (0.1 is one tenth), so shares are the same on every platform.
     """
     if all(node.weight == 1 for node in taxonomy.nodes):

@@ -107,8 +107,8 @@ def test_strategies_and_their_leaves_keep_their_shares(drawn: list[tuple[set[str
         wanted[frozenset(axes)] = wanted.get(frozenset(axes), 0) + weight
     seen = [frozenset(axis for axis in "abc" if row[axis] is not None) for row in frame.iter_rows(named=True)]
     if len(wanted) == len(drawn):
-        for axes, share in wanted.items():
-            counts = np.cumsum([one == axes for one in seen])
+        for group, share in wanted.items():
+            counts = np.cumsum([one == group for one in seen])
             assert np.abs(counts - np.arange(1, 401) * share / sum(wanted.values())).max() < 1
 
 
@@ -157,7 +157,7 @@ def test_the_same_seed_gives_the_same_sequence_in_every_process() -> None:
         ).stdout.strip()
         for seed in ("0", "1", "4711")
     }
-    assert told == {"PINNED"}
+    assert told == {"ea92960d3a9eabdb"}
 
 
 def test_another_seed_gives_another_order() -> None:
@@ -241,9 +241,7 @@ def test_forbidden_mixes_never_occur_and_totals_are_exact(forbid: list[dict[str,
     frame = made.slots(0, 250)
     assert set(made.keys(frame)) <= allowed
     assert made.mixes_total == len(allowed)
-    together = {
-        frozenset(pair) for key in allowed for pair in itertools.combinations(sorted(mix_from(key).items()), 2)
-    }
+    together = {frozenset(pair) for key in allowed for pair in itertools.combinations(sorted(mix_from(key).items()), 2)}
     assert made.pairs_total == len(together)
 
 
@@ -317,8 +315,8 @@ def test_expected_pairs_are_what_drawing_at_random_gives() -> None:
 
 def test_coverage_counts_leaves_and_pairs_beside_chance() -> None:
     covered = plan(4, 6).coverage(12)
-    assert covered.leaves["b"] == (6, 6, pytest.approx(6 * (1 - (5 / 6) ** 12)))
-    assert covered.pairs["a", "b"] == (12, 24, pytest.approx(24 * (1 - (23 / 24) ** 12)))
+    assert list(covered.leaves["b"]) == [6, 6, pytest.approx(6 * (1 - (5 / 6) ** 12))]
+    assert list(covered.pairs["a", "b"]) == [12, 24, pytest.approx(24 * (1 - (23 / 24) ** 12))]
     assert covered.all_pairs == covered.pairs["a", "b"]
 
 
@@ -406,7 +404,9 @@ def test_a_removed_leaf_leaves_a_plan_that_owes_the_rest() -> None:
     shrunk = plan(9, 8)
     owed = shrunk.owed(kept, 400)
     assert owed.height == 40
-    total = np.bincount(owed["a"].to_numpy(), minlength=9) + np.asarray([sum(c for k, c in kept.items() if f"a=a{n};" in k) for n in range(9)])
+    total = np.bincount(owed["a"].to_numpy(), minlength=9) + np.asarray(
+        [sum(c for k, c in kept.items() if f"a=a{n};" in k) for n in range(9)]
+    )
     assert total.max() - total.min() <= 1
     assert shrunk.owed(kept, 400).equals(owed)
 

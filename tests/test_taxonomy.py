@@ -133,7 +133,10 @@ def test_yaml_surprises_are_faults_with_their_line(tmp_path: Path, text: str, li
 def test_json_trees_of_names_and_of_objects_are_read(tmp_path: Path) -> None:
     names = read("t", table(tmp_path, json.dumps(BANK), "t.json"))
     assert len(names.leaves) == 6
-    objects = {"name": "all", "children": [{"name": "a", "children": [{"name": "b", "value": 3}]}, {"name": "c", "value": 1}]}
+    objects = {
+        "name": "all",
+        "children": [{"name": "a", "children": [{"name": "b", "value": 3}]}, {"name": "c", "value": 1}],
+    }
     found = read("t", table(tmp_path, json.dumps(objects), "o.json"))
     assert [node.path for node in found.nodes] == ["all", "all/a", "all/a/b", "all/c"]
 
@@ -217,7 +220,14 @@ def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
     found = faults(tmp_path, text)
     assert [line for line, _ in found] == [2, 5, 6, 7, 8, 9]
     told = " ".join(message for _, message in found)
-    for said in ("'a' (line 2) → 'b' (line 4) → 'a'", "taken by line 2", "an empty id", "'zz'", "its own parent", "2 fields"):
+    for said in (
+        "'a' (line 2) → 'b' (line 4) → 'a'",
+        "taken by line 2",
+        "an empty id",
+        "'zz'",
+        "its own parent",
+        "2 fields",
+    ):
         assert said in told
 
 
@@ -284,7 +294,11 @@ def test_a_label_that_looks_like_a_path_is_a_label(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
-    for path, said in ((tmp_path / "no.csv", "No such file"), (tmp_path, "not a regular file"), (tmp_path / "x.bin", "")):
+    for path, said in (
+        (tmp_path / "no.csv", "No such file"),
+        (tmp_path, "not a regular file"),
+        (tmp_path / "x.bin", ""),
+    ):
         if path.suffix == ".bin":
             path.write_text("x")
         with pytest.raises(RecipeError, match=said or "expected .csv"):
@@ -383,7 +397,7 @@ def test_weights_that_cannot_be_are_refused(weights: dict[str, float], said: str
     ],
 )
 def test_patterns_match_whole_names_or_whole_paths(pattern: str, path: str, hit: bool) -> None:
-    node = Node(id=path, label=path.split("/")[-1], path=path, depth=path.count("/"))
+    node = Node(id=path, label=path.rsplit("/", 1)[-1], path=path, depth=path.count("/"))
     assert match(pattern, node) is hit
 
 

@@ -24,7 +24,9 @@ def _some(value: dict[str, float]) -> dict[str, float]:
 
 
 Weights = Annotated[
-    dict[str, Annotated[float, Field(ge=0, le=1e9)]], BeforeValidator(_listed), AfterValidator(_some)
+    dict[str, Annotated[float, Field(ge=0, le=1e9)]],
+    BeforeValidator(_listed, json_schema_input_type=dict[str, float] | list[str]),
+    AfterValidator(_some),
 ]
 
 

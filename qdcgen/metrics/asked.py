@@ -53,6 +53,7 @@ class Asked(Metric):
     """
 
     table: ClassVar[str] = "complexity"
+    gates: ClassVar[tuple[str, ...]] = ("asked_against_measured",)
 
     texts: int = Field(5_000, ge=FEW, le=100_000)
     """Texts compared, at most, spread evenly over the sample."""

@@ -37,6 +37,7 @@ class Clusters(Metric):
     """
 
     table: ClassVar[str] = "diversity"
+    gates: ClassVar[tuple[str, ...]] = ("clusters", "largest_cluster", "in_no_cluster", "cluster_evenness")
 
     texts: int = Field(4_000, ge=LEAST, le=10_000)
     """Texts that are clustered, at most."""

@@ -31,6 +31,7 @@ class NearDuplicates(Metric):
     """
 
     table: ClassVar[str] = "diversity"
+    gates: ClassVar[tuple[str, ...]] = ("near_duplicates", "exact_repeats")
     short: ClassVar[str | None] = "similarity"
 
     similarity: float = Field(0.9, gt=0, le=1)

@@ -35,6 +35,7 @@ class Nodes(Metric):
     """
 
     table: ClassVar[str] = "coverage"
+    gates: ClassVar[tuple[str, ...]] = ("leaves", "evenness", "values_present")
 
     def measure(self, sample: Sample) -> list[Measure]:
         """Per taxonomy: leaves, each level, evenness. Per flat axis: values present, evenness."""

@@ -39,6 +39,7 @@ class Spread(Metric):
     """
 
     table: ClassVar[str] = "diversity"
+    gates: ClassVar[tuple[str, ...]] = ("mean_pairwise_distance",)
 
     neighbours: int = Field(5, ge=1, le=100)
     """k, the nearest others that count as local."""

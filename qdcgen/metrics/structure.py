@@ -46,6 +46,7 @@ class Structure(Metric):
     """
 
     table: ClassVar[str] = "complexity"
+    gates: ClassVar[tuple[str, ...]] = ("words", "sentences", "words_per_sentence", "long_words", "brackets_and_quotes", "word_variety")
 
     window: int = Field(50, ge=5, le=1_000)
     """Words of the window over which word variety is taken."""

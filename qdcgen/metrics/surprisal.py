@@ -26,6 +26,7 @@ class Surprisal(Metric):
     """
 
     table: ClassVar[str] = "complexity"
+    gates: ClassVar[tuple[str, ...]] = ("surprisal",)
     short: ClassVar[str | None] = "texts"
 
     texts: int = Field(50, ge=FEW, le=10_000)

@@ -37,6 +37,7 @@ class Vendi(Metric):
     """
 
     table: ClassVar[str] = "diversity"
+    gates: ClassVar[tuple[str, ...]] = ("vendi_score",)
     short: ClassVar[str | None] = "texts"
 
     texts: int = Field(1_000, ge=30, le=10_000)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["TABLES", "Grid", "Line", "Notes", "grids"]
 
 TABLES: Mapping[str, str] = {
-    "coverage": "whether the texts landed where they were asked to",
+    "coverage": "which regions the rows were asked to cover",
     "diversity": "how far the texts are from saying the same",
     "complexity": "how hard the texts are",
     "quality": "how much of what was made is right",

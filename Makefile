@@ -1,0 +1,35 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help run test check docs bench clean
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.embedded ## Install everything and run recipes/quickstart.yaml on the embedded model
+	$(BIN)/qdcgen run recipes/quickstart.yaml
+
+test: $(VENV)/.embedded ## Run every test
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.embedded ## Lint, format, types, generated files, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m pytest -q
+
+docs: $(VENV)/.embedded ## Write the parts of the manual, and the JSON Schema, that come from the code
+	$(BIN)/python -m docs.generate
+
+bench: $(VENV)/.embedded ## Print how fast it is here
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove the virtual environment and caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.embedded: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[embedded,dev]'
+	@touch $@

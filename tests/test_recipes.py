@@ -1,0 +1,49 @@
+"""Every shipped recipe: parses, plans, is in step with the published schema, and says what it is for."""
+
+import json
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+
+from qdcgen.preview import plan_summary
+from qdcgen.recipe import load
+from qdcgen.schema import recipe_schema
+from qdcgen.strict_yaml import parse
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+SHIPPED = sorted(RECIPES.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_recipe_passes_check_and_can_be_planned(path):
+    recipe = load(path)
+    summary = plan_summary(recipe)
+    assert summary.rows == recipe.target.rows
+    assert summary.calls_expected > 0
+    assert all(axis.leaves_planned == axis.leaves for axis in summary.axes)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_recipe_fits_the_published_schema(path):
+    jsonschema_rs.validator_for(recipe_schema()).validate(parse(path.read_bytes(), path.name).data)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_recipe_begins_by_saying_what_it_shows(path):
+    lines = path.read_text().splitlines()
+    assert lines[0] == "# yaml-language-server: $schema=recipe.schema.json"
+    assert lines[1].startswith("# ")
+
+
+def test_the_schema_file_is_what_the_code_says():
+    assert json.loads((RECIPES / "recipe.schema.json").read_text()) == recipe_schema()
+
+
+def test_the_schema_refuses_what_check_refuses():
+    check = jsonschema_rs.validator_for(recipe_schema())
+    good = parse((RECIPES / "quickstart.yaml").read_bytes(), "quickstart.yaml").data
+    assert check.is_valid(good)
+    assert not check.is_valid({**good, "filters": [{"lenght": {}}]})
+    assert not check.is_valid({**good, "target": {"rows": 0}})
+    assert not check.is_valid({**good, "modles": {}})
