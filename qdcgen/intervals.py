@@ -55,7 +55,7 @@ def mean(values: NDArray[np.float64]) -> tuple[float, Interval | None]:
     """Mean and its normal interval; the interval is None below 2 values."""
     n = len(values)
     middle = float(values.mean())
-    if n < 2:
+    if n < 2:  # noqa: PLR2004  (one value has no spread)
         return middle, None
     spread = Z * float(values.std(ddof=1)) / math.sqrt(n)
     return middle, (middle - spread, middle + spread)
@@ -72,7 +72,7 @@ def median(values: NDArray[np.float64]) -> tuple[float, Interval | None]:
     ordered = np.sort(values)
     n = len(ordered)
     middle = float(np.median(ordered))
-    if n < 6:
+    if n < 6:  # noqa: PLR2004  (1 - 2/2⁵ = 0.94)
         return middle, None
     j = max(1, int((n - Z * math.sqrt(n)) / 2))
     return middle, (float(ordered[j - 1]), float(ordered[n - j]))
@@ -84,7 +84,7 @@ def jackknife(value: float, without: NDArray[np.float64]) -> Interval | None:
     Right for smooth figures such as a mean over all pairs; wrong for medians and counts of distinct things.
     """
     n = len(without)
-    if n < 3:
+    if n < 3:  # noqa: PLR2004  (two rows, each left out, leave no pair)
         return None
     spread = Z * math.sqrt(max(0.0, (n - 1) * float(without.var())))
     return (value - spread, value + spread)
@@ -119,7 +119,7 @@ def rarefied(
     taken = np.array([statistic(rng.permutation(n)[:at]) for _ in range(rounds)], dtype=np.float64)
     values = [float(value) for value in taken.mean(axis=0)]
     size = min(at, n // 2, most)
-    if size < 5:
+    if size < 5:  # noqa: PLR2004  (as the docstring says)
         return values, [None] * len(values)
     parts = np.array([statistic(rng.permutation(n)[:size]) for _ in range(PARTS)], dtype=np.float64)
     unit = parts.var(axis=0, ddof=1) / (1 / size - 1 / n)

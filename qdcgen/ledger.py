@@ -1,4 +1,4 @@
-"""What became of everything that was planned: per row, per node, and what is still owed. Pure.
+"""What became of everything that was planned: per row and per node. Pure.
 
 Every candidate that was made ends in exactly one state, so that at any moment
 attempted = failed + refused + rejected (by filter) + duplicate + surplus + accepted + unjudged.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from qdcgen.rows import Taxonomy
 
-__all__ = ["STATES", "attempts", "lines", "owed", "shortfall"]
+__all__ = ["STATES", "attempts", "lines", "shortfall"]
 
 STATES = ("failed", "refused", "rejected", "duplicate", "surplus", "accepted", "unjudged")
 """`refused`: the model declined; `surplus`: kept by every filter, but its slot was filled already (after filters were
@@ -75,26 +75,6 @@ def attempts(raw: pl.DataFrame, verdicts: pl.DataFrame, target: int) -> pl.DataF
         .otherwise(pl.col("_why"))
         .alias("_reason"),
     ).drop("_by", "_why", "_judged", "_standing", "_beyond", "_first")
-
-
-def owed(planned: pl.DataFrame, tried: pl.DataFrame, candidates: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Slots to try again, and slots given up after `candidates` tries; both with the columns of `planned`, in order.
-
-    `planned` has one row per wanted slot; `tried` is what `attempts` gave. Rows not judged yet count as tries, and their
-    slots are neither owed nor given up.
-    """
-    by_slot = tried.group_by("_slot").agg(
-        pl.len().alias("_tries"),
-        (pl.col("_state") == "accepted").any().alias("_filled"),
-        (pl.col("_state") == "unjudged").any().alias("_open"),
-    )
-    short = (
-        planned.join(by_slot, left_on="slot", right_on="_slot", how="left", maintain_order="left")
-        .with_columns(pl.col("_tries").fill_null(0))
-        .filter(~pl.col("_filled").fill_null(value=False) & ~pl.col("_open").fill_null(value=False))
-    )
-    again = pl.col("_tries") < candidates
-    return tuple(short.filter(which).select(planned.columns) for which in (again, ~again))  # type: ignore[return-value]
 
 
 def shortfall(given_up: pl.DataFrame, taxonomies: Mapping[str, Taxonomy], most: int = 8) -> list[str]:

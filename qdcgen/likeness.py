@@ -139,7 +139,7 @@ def _candidates(texts: Sequence[str], threshold: float) -> list[tuple[int, int]]
     import numpy as np
 
     n = len(texts)
-    if n < 2:
+    if n < 2:  # noqa: PLR2004  (one text has no other)
         return []
     chunks = [_signatures(texts[start : start + CHUNK]) for start in range(0, n, CHUNK)]
     signed = np.concatenate(chunks)

@@ -163,12 +163,14 @@ def speaking_of(measures: Iterable[Measure], table: str, key: str, of: str = "ke
     """The measures that a gate's key speaks of: `leaves` finds `leaves asked and kept`, `near_duplicates` itself.
 
     Words are joined by underscores; the words that say how it was measured ("asked", "asked and kept") may be left
-    off.
+    off. Quality speaks of all that was made, so there `of` does not matter.
     """
     return [
         found
         for found in measures
-        if found.table == table and found.of == of and key in {_key(found.name), _key(found.name.split(" asked")[0])}
+        if found.table == table
+        and (found.of == of or table == "quality")
+        and key in {_key(found.name), _key(found.name.split(" asked")[0])}
     ]
 
 

@@ -31,10 +31,11 @@ import numpy as np
 import polars as pl
 
 from qdcgen.errors import Fault, RecipeError
+from qdcgen.rows import mix_key, mix_of
 from qdcgen.taxonomy import matching, shares
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -49,9 +50,6 @@ __all__ = [
     "Plan",
     "Seen",
     "Strategy",
-    "batches",
-    "mix_from",
-    "mix_key",
     "refill",
 ]
 
@@ -95,32 +93,6 @@ class Coverage:
     leaves: Mapping[str, Seen]
     pairs: Mapping[tuple[str, str], Seen]
     all_pairs: Seen
-
-
-# ── names of mixes ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def mix_key(mix: Mapping[str, str]) -> str:
-    """`axis=node;axis=node`, sorted by axis; `%`, `;` and `=` of a name are written `%25`, `%3B`, `%3D`."""
-    return ";".join(_pair(axis, mix[axis]) for axis in sorted(mix))
-
-
-def mix_from(key: str) -> dict[str, str]:
-    """The mix (axis → node id) that `mix_key` wrote."""
-    pairs = (pair.split("=", 1) for pair in key.split(";")) if key else ()
-    return {_unsafe(axis): _unsafe(node) for axis, node in pairs}
-
-
-def _pair(axis: str, node: str) -> str:
-    return f"{_safe(axis)}={_safe(node)}"
-
-
-def _safe(name: str) -> str:
-    return name.replace("%", "%25").replace(";", "%3B").replace("=", "%3D")
-
-
-def _unsafe(name: str) -> str:
-    return name.replace("%3D", "=").replace("%3B", ";").replace("%25", "%")
 
 
 # ── chance without a generator ──────────────────────────────────────────────────────────────────────────────────────
@@ -825,7 +797,7 @@ class Plan:
         words = []
         for axis in sorted(self._sizes):
             if frame[axis].null_count() < frame.height:
-                names = pl.Series([_pair(axis, leaf.id) for leaf in self.taxonomies[axis].leaves], dtype=pl.String)
+                names = pl.Series([mix_key({axis: leaf.id}) for leaf in self.taxonomies[axis].leaves], dtype=pl.String)
                 words.append(names.gather(frame[axis]).alias(axis))
         if not words:
             return pl.Series("mix", [""] * frame.height, dtype=pl.String)
@@ -868,7 +840,7 @@ class Plan:
             short[axis] = want.astype(np.int64)
         places = {axis: {leaf.id: at for at, leaf in enumerate(self.taxonomies[axis].leaves)} for axis in self._axes}
         for key, count in kept.items():
-            for axis, node in mix_from(key).items():
+            for axis, node in mix_of(key).items():
                 if axis in places and node in places[axis]:
                     short[axis][places[axis][node]] -= count
         more = max(0, target - sum(kept.values()))
@@ -908,15 +880,6 @@ def refill(asked: pl.DataFrame, accepted: pl.Series, candidates: int) -> tuple[p
     counted = once.join(had, on="slot", how="left", maintain_order="left")
     owed = counted.filter(pl.col("_had") < candidates).drop("_had")
     return owed, counted.filter(pl.col("_had") >= candidates).drop("_had")
-
-
-def batches(frame: pl.DataFrame, size: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    """The frame in slices of `size` rows (the last may be shorter), numbered from 0."""
-    if size < 1:
-        message = f"batches of {size} rows; expected 1 or more"
-        raise ValueError(message)
-    for number, start in enumerate(range(0, frame.height, size)):
-        yield number, frame.slice(start, size)
 
 
 def _neediest(left: pl.DataFrame, short: Mapping[str, Ints], sizes: Mapping[str, int], more: int) -> Ints:

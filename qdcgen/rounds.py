@@ -11,6 +11,7 @@ import polars as pl
 
 from qdcgen import ledger
 from qdcgen.generate import Asked
+from qdcgen.plan import refill
 from qdcgen.store import packed, rows_of
 
 if TYPE_CHECKING:
@@ -152,8 +153,9 @@ def next_round(store: Store, recipe: Recipe, plan: Plan, tried: pl.DataFrame) ->
         again = given_up = fresh.clear()
         counts: pl.DataFrame | None = None
     else:
-        wanted = before.filter(pl.col("slot") < recipe.target.rows).unique("slot", keep="first", maintain_order=True)
-        again, given_up = ledger.owed(wanted.select("slot", *axes), tried, recipe.target.candidates)
+        filled = tried.filter(pl.col("_state") == "accepted")["_slot"]
+        asked = before.filter(pl.col("slot") < recipe.target.rows).select("slot", *axes)
+        again, given_up = refill(asked, filled, recipe.target.candidates)
         counts = before.group_by(axes).len("_made")
     frame = pl.concat([again, fresh])
     occurrence = pl.int_range(pl.len(), dtype=pl.Int64).over(axes)

@@ -46,7 +46,7 @@ class Node:
 
     `id` is what rows are named by: the table's own id, or the slash path of labels for an inline tree. `path` is
     always the slash path of labels from the root, e.g. `cards/lost`, and is what patterns such as `cards/*` match.
-    `weight` (≥ 0) is the node's share among its siblings.
+    `weight` (≥ 0) multiplies the share of every leaf at or below the node.
     """
 
     id: str
@@ -118,18 +118,22 @@ def row_id(seed: int, mix: Mapping[str, str], replicate: int) -> str:
 
 
 def mix_key(mix: Mapping[str, str]) -> str:
-    """A mix as one word, `axis=node;axis=node` by axis; `%`, `;` and `=` of node ids are percent-escaped."""
-    return ";".join(f"{axis}={_escaped(mix[axis])}" for axis in sorted(mix))
+    """A mix as one word, `axis=node;axis=node` by axis; `%`, `;` and `=` of a name are percent-escaped."""
+    return ";".join(f"{_escaped(axis)}={_escaped(mix[axis])}" for axis in sorted(mix))
 
 
 def mix_of(key: str) -> dict[str, str]:
     """The mix that `mix_key` wrote."""
-    pairs = (pair.partition("=") for pair in key.split(";")) if key else ()
-    return {axis: node.replace("%3D", "=").replace("%3B", ";").replace("%25", "%") for axis, _, node in pairs}
+    pairs = (pair.split("=", 1) for pair in key.split(";")) if key else ()
+    return {_plain(axis): _plain(node) for axis, node in pairs}
 
 
-def _escaped(node: str) -> str:
-    return node.replace("%", "%25").replace(";", "%3B").replace("=", "%3D")
+def _escaped(name: str) -> str:
+    return name.replace("%", "%25").replace(";", "%3B").replace("=", "%3D")
+
+
+def _plain(word: str) -> str:
+    return word.replace("%3D", "=").replace("%3B", ";").replace("%25", "%")
 
 
 def stream(row: str, name: str) -> int:

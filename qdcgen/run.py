@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from qdcgen import __version__, generate, ledger, parts, review, rounds
-from qdcgen.errors import Incomplete, ModelRefused, QdcgenError, RunDiffers
+from qdcgen.errors import Fault, Incomplete, ModelRefused, QdcgenError, RecipeError, RunDiffers
 from qdcgen.judge import judge
 from qdcgen.model.ask import Models
 from qdcgen.model.journal import Journal
@@ -168,21 +168,23 @@ class Line:
                 batch, rows = await anext(results)
             except StopAsyncIteration:
                 break
-            except generate.Stopped:
-                continue
-            table = frame_of(rows, batch.round, self.types, self.paths)
-            self.store.commit({batch.raw: packed(table)})
-        await results.aclose()
+            if rows is not None:
+                table = frame_of(rows, batch.round, self.types, self.paths)
+                self.store.commit({batch.raw: packed(table)})
 
-    async def _make(self, batch: rounds.Batch) -> tuple[rounds.Batch, list[Row]]:
+    async def _make(self, batch: rounds.Batch) -> tuple[rounds.Batch, list[Row] | None]:
+        """The batch with its rows; without, when the run was told to stop: its replies are in the journal."""
         self._seen["round"] = max(self._seen["round"], batch.round)
-        made = await generate.rows(
-            self.recipe,
-            batch.asked(self.recipe.taxonomies),
-            self.models,
-            stopping=lambda: self.stopped_by is not None,
-            done=self._note,
-        )
+        try:
+            made = await generate.rows(
+                self.recipe,
+                batch.asked(self.recipe.taxonomies),
+                self.models,
+                stopping=lambda: self.stopped_by is not None,
+                done=self._note,
+            )
+        except generate.Stopped:
+            return batch, None
         return batch, made
 
     async def _judge(self, batch: rounds.Batch) -> None:
@@ -268,7 +270,11 @@ class Line:
 def plan_of(recipe: Recipe) -> Plan:
     """The plan of a recipe: an endless, seeded sequence of mixes."""
     strategies = [Drawn(strategy.axes, strategy.weight) for strategy in recipe.drawn_together]
-    return Plan(recipe.taxonomies, strategies, recipe.forbid, recipe.seed)
+    try:
+        return Plan(recipe.taxonomies, strategies, recipe.forbid, recipe.seed)
+    except RecipeError as error:
+        faults = [Fault(recipe.file, 0, 0, f"{fault.file}: {fault.message}") for fault in error.faults]
+        raise RecipeError(faults) from None
 
 
 # ── the folder and the recipe ───────────────────────────────────────────────────────────────────────────────────────
@@ -307,10 +313,11 @@ def agree(store: Store, recipe: Recipe, *, replace: bool) -> None:
     if differing:
         store.commit({}, drop=tuple(name for name in store.files if name != "run.json"))
     invocations = said["invocations"] if said and not differing else []
+    home = str(recipe.folder)
     store.commit(
         {
             "recipe.yaml": (recipe.source.encode(), None),
-            "run.json": (dumps({"format": 1, "made_from": now, "invocations": invocations}), None),
+            "run.json": (dumps({"format": 1, "recipe_folder": home, "made_from": now, "invocations": invocations}), None),
         }
     )
 

@@ -638,8 +638,11 @@ def _id_column(table: _Table, free: Sequence[str], parent: str | None) -> str | 
 
 
 def _is_prefix_coded(table: _Table, column: str | None) -> bool:
-    """Whether ids are codes whose prefixes are ids: digits (or a letter and digits), and most longer ones have one."""
-    if column is None:
+    """Whether ids are codes whose prefixes are ids: digits (or a letter and digits), and most longer ones have one.
+
+    Only in a column that is called a code: among running numbers 1 … 20, too, 1 begins 10 to 19.
+    """
+    if column is None or not re.search(r"code|notation|class", _plain(column)):
         return False
     at = table.columns.index(column)
     ids = [cells[at].strip() for _, _, cells in table.records]

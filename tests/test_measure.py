@@ -34,11 +34,10 @@ class Counting(Embedder):
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         ASKED.extend(texts)
-        vectors = np.array(
-            [[1 + text.count(letter) for letter in "abcdefgimnoprst"] for text in texts], dtype=np.float32
-        )
+        vectors = np.array([[1 + text.count(letter) for letter in "abcdefgimnoprst"] for text in texts], dtype=np.float32)
         vectors = vectors.reshape(len(texts), 15)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
 
 
 ASKED: list[str] = []
@@ -193,7 +192,16 @@ def test_a_gate_key_finds_its_measures() -> None:
     found = measure([full(frame(100))], every_metric())
     assert [one.name for one in speaking_of(found, "coverage", "leaves")] == ["leaves asked and kept"]
     assert [one.name for one in speaking_of(found, "diversity", "near_duplicates")] == ["near-duplicates"]
+    assert [one.of for one in speaking_of(found, "quality", "accepted")] == ["raw"]
     assert speaking_of(found, "diversity", "leaves") == []
+
+
+def test_every_gate_key_that_a_metric_offers_finds_a_measure_of_it() -> None:
+    for part in every_metric():
+        found = measure([full(frame(300))], [part])
+        found += measure([replace(full(frame(300)), taxonomies={})], [part])
+        for key in set(type(part).gates) - {"rejected"}:
+            assert speaking_of(found, type(part).table, key), key
 
 
 def test_a_foreign_table_is_measured_on_its_own_columns() -> None:

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qdcgen.errors import RecipeError
-from qdcgen.plan import Plan, Strategy, batches, mix_from, mix_key, refill
-from qdcgen.rows import Taxonomy, row_id
+from qdcgen.plan import Plan, Strategy, refill
+from qdcgen.rows import Taxonomy, mix_key, mix_of, row_id
 from qdcgen.taxonomy import inline, shares, weighted
 
 if TYPE_CHECKING:
@@ -235,13 +235,13 @@ def test_forbidden_mixes_never_occur_and_totals_are_exact(forbid: list[dict[str,
         made = Plan(trees, strategies, forbid, seed=3)
     except RecipeError:
         for strategy in strategies:
-            if not any(set(mix_from(key)) == set(strategy.axes) for key in allowed):
+            if not any(set(mix_of(key)) == set(strategy.axes) for key in allowed):
                 return
         raise
     frame = made.slots(0, 250)
     assert set(made.keys(frame)) <= allowed
     assert made.mixes_total == len(allowed)
-    together = {frozenset(pair) for key in allowed for pair in itertools.combinations(sorted(mix_from(key).items()), 2)}
+    together = {frozenset(pair) for key in allowed for pair in itertools.combinations(sorted(mix_of(key).items()), 2)}
     assert made.pairs_total == len(together)
 
 
@@ -336,7 +336,7 @@ names = st.text(alphabet="a;=%3BD", min_size=1, max_size=5)
 
 @given(st.dictionaries(names, names, max_size=4), st.dictionaries(names, names, max_size=4))
 def test_mix_keys_never_collide_and_can_be_read_back(one: dict[str, str], two: dict[str, str]) -> None:
-    assert mix_from(mix_key(one)) == one
+    assert mix_of(mix_key(one)) == one
     assert (mix_key(one) == mix_key(two)) == (one == two)
 
 
@@ -409,12 +409,3 @@ def test_a_removed_leaf_leaves_a_plan_that_owes_the_rest() -> None:
     )
     assert total.max() - total.min() <= 1
     assert shrunk.owed(kept, 400).equals(owed)
-
-
-def test_batches_are_slices_in_order() -> None:
-    frame = plan(4).slots(0, 10)
-    cut = list(batches(frame, 4))
-    assert [(number, part.height) for number, part in cut] == [(0, 4), (1, 4), (2, 2)]
-    assert pl.concat([part for _, part in cut]).equals(frame)
-    with pytest.raises(ValueError, match="batches of 0"):
-        list(batches(frame, 0))

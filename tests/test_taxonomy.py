@@ -176,9 +176,10 @@ def test_industry_codes_are_read_by_their_prefixes(tmp_path: Path) -> None:
     assert "prefixes" in notes[0]
 
 
-def test_numbers_without_prefixes_stay_a_flat_list(tmp_path: Path) -> None:
-    text = "id,label\n" + "".join(f"{number},n{number}\n" for number in range(7, 25))
+def test_running_numbers_stay_a_flat_list(tmp_path: Path) -> None:
+    text = "id,label\n" + "".join(f"{number},n{number}\n" for number in range(1, 25))
     assert read("t", table(tmp_path, text)).depth == 1
+    assert read("t", table(tmp_path, text), parent="<prefix>").depth == 2
 
 
 def test_path_columns_make_inner_nodes(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+DIMENSIONS = 384
+
 TOKENS = 512
 """Tokens that the model reads; the rest of a longer text is not seen."""
 
@@ -55,7 +57,7 @@ class Bge(Embedder):
         encoded = [found.ids for found in tokenizer.encode_batch(clean)]
         # Sorted by length, or most of a batch would be filling up to its longest text.
         order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
-        vectors = np.zeros((len(texts), 384), dtype=np.float32)
+        vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
         start = 0
         while start < len(order):
             batch = _batch(encoded, order, start)
@@ -67,7 +69,7 @@ class Bge(Embedder):
                 mask[row, : len(encoded[i])] = 1
             feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
             hidden = session.run(None, {name: value for name, value in feed.items() if name in wanted})[0]
-            vectors[batch] = hidden[:, 0] if hidden.ndim == 3 else hidden
+            vectors[batch] = hidden.reshape(len(batch), -1, DIMENSIONS)[:, 0]
             start += len(batch)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.where(lengths > 0, lengths, 1.0)

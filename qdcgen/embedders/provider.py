@@ -33,7 +33,7 @@ class Provider(Embedder):
     model: str = Field(min_length=1)
     """litellm's name of the model, provider first."""
 
-    batch: int = Field(BATCH, ge=1, le=2_048)
+    batch: int = Field(default=BATCH, ge=1, le=2_048)
     """Texts a request."""
 
     @property

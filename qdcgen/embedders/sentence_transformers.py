@@ -30,7 +30,7 @@ class SentenceTransformers(Embedder):
 
     short: ClassVar[str | None] = "name"
 
-    name: str = Field("all-MiniLM-L6-v2", min_length=1)
+    name: str = Field(default="all-MiniLM-L6-v2", min_length=1)
     """Model name on the hub, or a folder."""
 
     @property

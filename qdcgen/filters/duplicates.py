@@ -31,7 +31,7 @@ class Duplicates(Filter):
     field: str | None = None
     """Field compared; without one, all text fields together."""
 
-    similarity: float = Field(0.9, gt=0, le=1)
+    similarity: float = Field(default=0.9, gt=0, le=1)
     """Jaccard similarity, 0 to 1, from which a row counts as a repeat; 1 drops exact repeats only."""
 
     def problems(self, scene: Scene) -> Iterator[Problem]:

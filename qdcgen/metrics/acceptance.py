@@ -33,7 +33,7 @@ class Acceptance(Metric):
     table: ClassVar[str] = "quality"
     gates: ClassVar[tuple[str, ...]] = ("accepted", "failed", "rejected")
 
-    reasons: int = Field(3, ge=0, le=20)
+    reasons: int = Field(default=3, ge=0, le=20)
     """Most common reasons that a note names."""
 
     def measure(self, sample: Sample) -> list[Measure]:

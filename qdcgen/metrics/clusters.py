@@ -39,7 +39,7 @@ class Clusters(Metric):
     table: ClassVar[str] = "diversity"
     gates: ClassVar[tuple[str, ...]] = ("clusters", "largest_cluster", "in_no_cluster", "cluster_evenness")
 
-    texts: int = Field(4_000, ge=LEAST, le=10_000)
+    texts: int = Field(default=4_000, ge=LEAST, le=10_000)
     """Texts that are clustered, at most."""
 
     def measure(self, sample: Sample) -> list[Measure]:
@@ -99,7 +99,7 @@ def cluster(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
 
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     values, axes = np.linalg.eigh(centred.T @ centred / len(centred))
-    if values[-1] < 1e-12:
+    if values[-1] < 1e-12:  # noqa: PLR2004  (rounding of 64-bit sums)
         return np.zeros(len(vectors), dtype=np.int64)  # all alike: one cluster, and no density to speak of
     points = np.ascontiguousarray(centred @ axes[:, -DIMENSIONS:])
     return _dense(points, smallest(len(points)))

@@ -39,7 +39,7 @@ class Lexical(Metric):
     table: ClassVar[str] = "diversity"
     gates: ClassVar[tuple[str, ...]] = ("distinct_1_grams", "distinct_2_grams", "repeated_4_grams", "compression_ratio")
 
-    texts: int = Field(1_000, ge=20, le=100_000)
+    texts: int = Field(default=1_000, ge=20, le=100_000)
     """Texts that the figures are taken at, at most."""
 
     def measure(self, sample: Sample) -> list[Measure]:

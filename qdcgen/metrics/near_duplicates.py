@@ -34,7 +34,7 @@ class NearDuplicates(Metric):
     gates: ClassVar[tuple[str, ...]] = ("near_duplicates", "exact_repeats")
     short: ClassVar[str | None] = "similarity"
 
-    similarity: float = Field(0.9, gt=0, le=1)
+    similarity: float = Field(default=0.9, gt=0, le=1)
     """Jaccard similarity from which two texts count as near-duplicates."""
 
     def measure(self, sample: Sample) -> list[Measure]:

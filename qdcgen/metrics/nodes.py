@@ -137,7 +137,7 @@ def evenness(sample: Sample, axis: str, rows: Sequence[int], over: str) -> Measu
     value, interval, control, note = None, None, None, f"over {kinds} {over}"
     if n == 0:
         note = "too few: no rows"
-    elif kinds < 2:
+    elif kinds < 2:  # noqa: PLR2004
         note = f"one of the {over} only: nothing to be even over"
     else:
         entropy, squared = _entropy(rows)

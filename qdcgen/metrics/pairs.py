@@ -33,7 +33,7 @@ class Pairs(Metric):
     table: ClassVar[str] = "coverage"
     gates: ClassVar[tuple[str, ...]] = ("pairs",)
 
-    values: int = Field(20, ge=2, le=1_000)
+    values: int = Field(default=20, ge=2, le=1_000)
     """Most values a layer may have to be paired."""
 
     def measure(self, sample: Sample) -> list[Measure]:

@@ -41,7 +41,7 @@ class Spread(Metric):
     table: ClassVar[str] = "diversity"
     gates: ClassVar[tuple[str, ...]] = ("mean_pairwise_distance",)
 
-    neighbours: int = Field(5, ge=1, le=100)
+    neighbours: int = Field(default=5, ge=1, le=100)
     """k, the nearest others that count as local."""
 
     def measure(self, sample: Sample) -> list[Measure]:
@@ -146,7 +146,7 @@ def pairwise(vectors: Vectors) -> tuple[float, tuple[float, float] | None]:
     squares = float(norms.sum())
     value = 1 - (float(total @ total) - squares) / (n * (n - 1))
     value = min(max(value, 0.0), 2.0)
-    if n < 3:
+    if n < 3:  # noqa: PLR2004  (no pair is left when one is left out)
         return value, None
     along = vectors @ total
     without = 1 - (float(total @ total) - 2 * along + norms - (squares - norms)) / ((n - 1) * (n - 2))

@@ -29,7 +29,7 @@ class Surprisal(Metric):
     gates: ClassVar[tuple[str, ...]] = ("surprisal",)
     short: ClassVar[str | None] = "texts"
 
-    texts: int = Field(50, ge=FEW, le=10_000)
+    texts: int = Field(default=50, ge=FEW, le=10_000)
     """Texts read, at most."""
 
     def measure(self, sample: Sample) -> list[Measure]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from qdcgen.parts import Sample
 
+ROUNDING = 1e-12
+
 ORDERS = ((1.0, "Vendi score"), (2.0, "Vendi score, q=2"), (math.inf, "Vendi score, q=∞"))
 
 SIZES = (30, 100, 300, 1_000, 3_000, 10_000)
@@ -40,7 +42,7 @@ class Vendi(Metric):
     gates: ClassVar[tuple[str, ...]] = ("vendi_score",)
     short: ClassVar[str | None] = "texts"
 
-    texts: int = Field(1_000, ge=30, le=10_000)
+    texts: int = Field(default=1_000, ge=30, le=10_000)
     """Texts that the score is taken at, at most."""
 
     def measure(self, sample: Sample) -> list[Measure]:
@@ -92,7 +94,7 @@ def effective(spectrum: NDArray[np.floating[Any]], q: float) -> float:
     """Effective number of an eigenvalue spectrum that sums to 1: the Hill number of order q ≥ 0, in [1, len]."""
     import numpy as np
 
-    kept = spectrum[spectrum > 1e-12]
+    kept = spectrum[spectrum > ROUNDING]
     kept = kept / kept.sum()
     if q == 1:
         return float(np.exp(-(kept * np.log(kept)).sum()))
@@ -110,7 +112,7 @@ def vendi(kernel: Any, q: float = 1.0) -> float:
     import numpy as np
 
     k = np.asarray(kernel, dtype=np.float64)
-    square = k.ndim == 2 and k.shape[0] == k.shape[1] and k.size > 0
+    square = k.size > 0 and k.shape == (len(k), len(k))
     if not square or not np.allclose(k, k.T) or not np.allclose(np.diag(k), 1):
         message = "a similarity matrix is square and symmetric, with ones on its diagonal"
         raise ValueError(message)
@@ -126,7 +128,7 @@ def vendi_of_vectors(vectors: Any, q: float = 1.0) -> float:
     import numpy as np
 
     found = np.asarray(vectors, dtype=np.float64)
-    if found.ndim != 2 or not found.size:
+    if not found.size:
         message = "no vectors"
         raise ValueError(message)
     return effective(_spectrum(found), q)

@@ -44,10 +44,11 @@ class Line:
         """What a reader must know about this line that fits no column, one sentence each."""
         spoken = self.spokesman(shown)
         measures = [self.by[of] for of in shown if of in self.by]
-        for measure in measures:
-            note = measure.note or ("" if measure.value is not None else "not computed; the metric does not say why")
-            if note:
-                yield f"{measure.of}: {note}" if len(self.by) > 1 else note
+        notes = {measure.of: _note(measure) for measure in measures}
+        if len(set(notes.values())) == 1:
+            yield from (note for note in set(notes.values()) if note)
+        else:
+            yield from (f"{of}: {note}" for of, note in notes.items() if note)
         for embedder in dict.fromkeys(m.embedder for m in measures if m.embedder):
             yield f"embedder: {embedder}"
         for measure in measures:
@@ -58,6 +59,10 @@ class Line:
                 differs.append(f"control {figures.value(measure, measure.control)}{of}")
             if differs:
                 yield f"{measure.of}: {', '.join(differs)}"
+
+
+def _note(measure: Measure) -> str:
+    return measure.note or ("" if measure.value is not None else "not computed; the metric does not say why")
 
 
 @dataclass(slots=True)
@@ -80,6 +85,19 @@ class Grid:
         for line in self.lines:
             found.setdefault(line.axis, []).append(line)
         return list(found.items())
+
+    def without_figures(self) -> tuple[Grid, dict[str, list[str]]]:
+        """The grid without lines that have no figure at all, and their names by the reason: told below the table."""
+        told: dict[str, list[str]] = {}
+        kept = Grid(self.table)
+        for line in self.lines:
+            if any(measure.value is not None for measure in line.by.values()):
+                kept.lines.append(line)
+                continue
+            reasons = dict.fromkeys(_note(measure) for measure in line.by.values())
+            name = f"{line.name} · {line.axis}" if line.axis else line.name
+            told.setdefault("; ".join(reasons), []).append(name)
+        return kept, told
 
     @property
     def missing(self) -> list[tuple[Line, Measure]]:

@@ -33,7 +33,8 @@ _LONGEST_POPULATION = 14
 
 def add_grid(page: Page, grid: Grid, more: str) -> None:
     """Add the table to the page. `more` is what to type to see every missing name."""
-    if not grid.lines:
+    grid, silent = grid.without_figures()
+    if not grid.lines and not silent:
         page.add(words("nothing measured", "dim"))
     notes = Notes()
     for shown in _side_by_side(grid, page.width):
@@ -45,6 +46,8 @@ def add_grid(page: Page, grid: Grid, more: str) -> None:
         page.add(words(heading, "yellow", most=_LONGEST_LABEL), indented(names, 2))
     for sentence, number in notes.numbers.items():
         page.add(hanging(superscript(number), words(sentence, "dim", most=600)))
+    for reason, names in silent.items():
+        page.add(hanging("–", words(f"{', '.join(map(printable, names))}: {reason}", "dim", most=600)))
 
 
 def _side_by_side(grid: Grid, width: int) -> Iterator[list[str]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -62,6 +64,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Host]]:
     monkeypatch.setenv("OPENAI_API_BASE", f"http://127.0.0.1:{server.server_port}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "good")
     yield kind
+    with suppress(RuntimeError):  # litellm opens an event loop in this thread and leaves it to the garbage collector
+        asyncio.get_event_loop().close()
+    asyncio.set_event_loop(None)
     server.shutdown()
     server.server_close()
     thread.join()
@@ -73,9 +78,7 @@ def test_batches_come_back_in_order_as_unit_rows(host: type[Host]) -> None:
     assert np.allclose(vectors, np.array([[4, 1], [1, 1], [8, 1]]) / np.sqrt([[17], [2], [65]]), atol=1e-5)
 
 
-def test_a_refused_key_ends_the_run_and_a_bad_request_says_why(
-    host: type[Host], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_key_ends_the_run_and_a_bad_request_says_why(host: type[Host], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "bad")
     with pytest.raises(ModelRefused, match="openai/m"):
         Provider(model="openai/m").embed(["a"])

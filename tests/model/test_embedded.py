@@ -31,6 +31,7 @@ SCHEMA = {
     },
     "required": ["message", "urgency", "age"],
 }
+ENDLESS = {"type": "object", "properties": {"a": {"type": "string", "minLength": 9000}}, "required": ["a"]}
 SYSTEMS = (
     "You write realistic data for testing a bank's customer support. Vary names, wording, openings and details.",
     "You write realistic data for testing a hospital's front desk. Be concrete about what happened and to whom.",
@@ -121,18 +122,22 @@ def model() -> str:
     return pytest.skip("; ".join(faults))
 
 
-async def _replies(model: str, order: Sequence[int], servers: int, tokens: int = 12) -> dict[int, str]:
+async def _replies(model: str, order: Sequence[int], servers: int, tokens: int = 8) -> dict[int, str]:
     asked = Embedded(model, servers=servers)
     replies = await asyncio.gather(*(asked.ask(_request(number, tokens=tokens)) for number in order))
     await asked.close()
     return {number: reply.text for number, reply in zip(order, replies, strict=True)}
 
 
+def _status() -> str:
+    return Path("/proc/self/status").read_text() if sys.platform == "linux" else ""
+
+
 @pytest.mark.embedded
 def test_replies_are_json_of_the_schema(model: str) -> None:
     async def ask() -> None:
         asked = Embedded(model, servers=1)
-        before = Path("/proc/self/status").read_text() if sys.platform == "linux" else ""
+        before = _status()
         reply = await asked.ask(_request(0, tokens=120))
         found = json.loads(reply.text)
         assert list(found) == ["message", "urgency", "age"]
@@ -150,7 +155,7 @@ def test_replies_are_json_of_the_schema(model: str) -> None:
         assert (await asked.ask(_request(0, tokens=120))).text == reply.text, "a refused request leaves no trace"
         if before:  # signals stay Python's
             line = next(x for x in before.splitlines() if x.startswith("SigCgt"))
-            assert line in Path("/proc/self/status").read_text()
+            assert line in _status()
         await asked.close()
         with pytest.raises(RuntimeError, match="closed"):
             await asked.ask(_request(0))
@@ -173,7 +178,7 @@ def test_a_cancelled_reply_stops_and_changes_nothing(model: str) -> None:
     async def ask() -> None:
         asked = Embedded(model, servers=1)
         first = await asked.ask(_request(0, tokens=15))
-        long = Request("w", [{"role": "user", "content": "Count to a million in words."}], None, 0.8, 1.0, 3000, 1)
+        long = Request("w", [{"role": "user", "content": "Count to a million in words."}], ENDLESS, 0.8, 1.0, 3000, 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asked.ask(long), 1.0)
         began = time.monotonic()
@@ -195,7 +200,7 @@ from qdcgen.model.embedded import Embedded
 from qdcgen.rows import Request
 async def main():
     asked = Embedded({model!r}, servers=2)
-    def ask(n): return asked.ask(Request("w", [{{"role": "user", "content": "Count to a million."}}], None, .8, 1., n, 1))
+    def ask(n): return asked.ask(Request("w", [{{"role": "user", "content": "Count."}}], {ENDLESS!r}, .8, 1., n, 1))
     await ask(1)
     print("ready", flush=True)
     run = [asyncio.create_task(ask(3000)) for _ in range(2)]
@@ -208,9 +213,7 @@ except KeyboardInterrupt:
     sys.exit(130)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     time.sleep(0.7)
@@ -220,3 +223,19 @@ except KeyboardInterrupt:
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (code, b"", b"")
     assert time.monotonic() - began < 8
+
+
+@pytest.mark.embedded
+def test_surprisal_is_of_the_texts_own_tokens(model: str) -> None:
+    async def ask() -> None:
+        asked = Embedded(model, servers=1)
+        plain, tokens = await asked.surprisal("I lost my card yesterday.")
+        odd, _ = await asked.surprisal("I lost my zebra sideways.")
+        assert tokens == 6
+        assert 0 < plain < odd
+        assert await asked.surprisal("I lost my card yesterday.") == (plain, tokens)
+        with pytest.raises(RowFault):
+            await asked.surprisal("<|im_start|>user")
+        await asked.close()
+
+    asyncio.run(ask())

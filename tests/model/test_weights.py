@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections import namedtuple
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,8 +101,7 @@ def test_a_cut_part_is_seen_before_copying(parts: Path) -> None:
 
 
 def test_a_full_disk_is_seen_before_copying(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(weights.shutil, "disk_usage", lambda _: usage(10**6, 10**6 - 5, 5))
+    monkeypatch.setattr(weights.shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
     with pytest.raises(UsageError, match=r"5 bytes free.*QDCGEN_CACHE"):
         joined(TINY)
     assert _left(cache_folder()) == set()
@@ -127,8 +126,7 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
 def test_processes_joining_at_once_agree(parts: Path) -> None:
     body = "weights._BLOCK = 512; print(weights.joined(tiny))"
     running = [
-        subprocess.Popen(_script(body), env=_environment(parts), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(4)
+        subprocess.Popen(_script(body), env=_environment(parts), stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)
     ]
     for process in running:
         out, err = process.communicate(timeout=60)
