@@ -38,8 +38,7 @@ def shelves() -> str:
         known = parts.names(kind)
         if known:
             lines.append(f"## {kind}\n")
-        for name in known:
-            lines.append(f"### {name}\n\n```text\n{part_text(kind, name)}\n```\n")
+        lines += [f"### {name}\n\n```text\n{part_text(kind, name)}\n```\n" for name in known]
     return "\n".join(lines)
 
 

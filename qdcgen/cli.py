@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="qdcgen",
-    help="Synthetic text data with separate controls, and separate numbers, for coverage, diversity, complexity and quality.",
+    help="Synthetic text data with separate controls, and separate numbers, for coverage, diversity, complexity\n"
+    "and quality.",
     epilog="Start with: qdcgen init, then qdcgen run recipe.yaml. The manual is README.md; every part: qdcgen parts.",
     rich_markup_mode=None,  # rich costs 150 ms at start-up
     add_completion=False,
@@ -37,9 +38,13 @@ Set = Annotated[
 ]
 AllowDir = Annotated[
     list[Path] | None,
-    typer.Option("--allow-dir", metavar="DIR", help="Let the recipe read files from DIR as well as from its own folder."),
+    typer.Option(
+        "--allow-dir", metavar="DIR", help="Let the recipe read files from DIR as well as from its own folder."
+    ),
 ]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run folder. Default: runs/<name of the recipe>.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="The run folder. Default: runs/<name of the recipe>.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
@@ -72,7 +77,9 @@ def _colour() -> bool:
 
 
 @app.command(epilog="Example: qdcgen init recipe.yaml && qdcgen check recipe.yaml")
-def init(path: Annotated[Path, typer.Argument(metavar="[RECIPE]", help="Where to write it.")] = Path("recipe.yaml")) -> None:
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[RECIPE]", help="Where to write it.")] = Path("recipe.yaml"),
+) -> None:
     """Write a small recipe to start from. It runs as it is on the model in the install."""
     from qdcgen.start import write_starter
 
@@ -131,7 +138,8 @@ def run(
     allow_dir: AllowDir = None,
     out: Out = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Start the folder over for a changed recipe; unchanged requests cost nothing.")
+        bool,
+        typer.Option("--replace", help="Start the folder over for a changed recipe; unchanged requests cost nothing."),
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -170,16 +178,24 @@ def status(
         _print(status_text(found))
 
 
-@app.command(epilog="Examples: qdcgen report runs/quickstart; qdcgen report data.jsonl --text instruction --axis category")
+@app.command(
+    epilog="Examples: qdcgen report runs/quickstart; qdcgen report data.jsonl --text instruction --axis category"
+)
 def report(
-    where: Annotated[Path, typer.Argument(metavar="RUN|RECIPE|FILE", help="A run folder, its recipe, or any data file.")],
+    where: Annotated[
+        Path, typer.Argument(metavar="RUN|RECIPE|FILE", help="A run folder, its recipe, or any data file.")
+    ],
     text: Annotated[list[str] | None, typer.Option("--text", help="Column to measure, for a data file.")] = None,
-    axis: Annotated[list[str] | None, typer.Option("--axis", help="Column to report coverage of, for a data file.")] = None,
-    embedder: Annotated[str | None, typer.Option("--embedder", help="wordllama, bge, or any: qdcgen parts embedders.")] = None,
+    axis: Annotated[
+        list[str] | None, typer.Option("--axis", help="Column to report coverage of, for a data file.")
+    ] = None,
+    embedder: Annotated[
+        str | None, typer.Option("--embedder", help="wordllama, bge, or any: qdcgen parts embedders.")
+    ] = None,
     as_json: Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables, for pull requests.")] = False,
 ) -> None:
-    """Print separate coverage, diversity, complexity and quality tables of a run, or of any Parquet, JSONL or CSV file."""
+    """Print coverage, diversity, complexity and quality tables of a run, or of any Parquet, JSONL or CSV file."""
     from qdcgen.review import review
 
     found = review(where, text=tuple(text or ()), axes=tuple(axis or ()), embedder=embedder)
@@ -220,7 +236,10 @@ def schema() -> None:
 def verify(
     where: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or its recipe.")],
     repair: Annotated[
-        bool, typer.Option("--repair", help="Take damaged files out, so that the next run makes them again from the journal.")
+        bool,
+        typer.Option(
+            "--repair", help="Take damaged files out, so that the next run makes them again from the journal."
+        ),
     ] = False,
 ) -> None:
     """Compare every file of a run with its checksum. Exit code 1 when a byte differs."""
@@ -231,7 +250,7 @@ def verify(
     raise typer.Exit(0 if sound else 1)
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001  (typer's callback signature)
+def _version(wanted: bool) -> None:
     if wanted:
         _print(f"qdcgen {__version__}")
         raise typer.Exit
@@ -239,7 +258,9 @@ def _version(wanted: bool) -> None:  # noqa: FBT001  (typer's callback signature
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     pass
 
@@ -276,7 +297,9 @@ def _guarded(command: Callable[[], Any]) -> int:
     except Exception as error:
         if os.environ.get("QDCGEN_TRACEBACK"):
             raise
-        _complain(f"unexpected error: {type(error).__name__}: {error} (QDCGEN_TRACEBACK=1 shows where; please report it)")
+        _complain(
+            f"unexpected error: {type(error).__name__}: {error} (QDCGEN_TRACEBACK=1 shows where; please report it)"
+        )
         return 1
     return code if isinstance(code, int) else 0
 

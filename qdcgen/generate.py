@@ -26,7 +26,7 @@ REDRAWS = 64
 """Times a layer is drawn again when its value is forbidden beside the axes above it; then the row fails, by name."""
 
 
-class Stopped(Exception):  # noqa: N818  (not an error: the run was asked to stop, and this row was not begun)
+class Stopped(Exception):
     """The run is draining; what is in flight ends, nothing new begins."""
 
 
@@ -65,7 +65,10 @@ def cells(recipe: Recipe, asked: Iterable[Asked]) -> Iterator[tuple[Cell, dict[s
     for one in asked:
         key = mix_key(one.mix)
         identity = row_id(recipe.seed, one.mix, one.replicate)
-        names: dict[str, Any] = {**absent, **{axis: recipe.taxonomies[axis].by_id[node] for axis, node in one.mix.items()}}
+        names: dict[str, Any] = {
+            **absent,
+            **{axis: recipe.taxonomies[axis].by_id[node] for axis, node in one.mix.items()},
+        }
         values: dict[str, Any] = {}
         fault: RowFault | None = None
         for axis, entry in recipe.layers.items():
@@ -135,9 +138,9 @@ async def _row(
     stopping: Callable[[], bool],
 ) -> Row:
     draft = Draft(cell, names)
+    if fault is not None:
+        return _finished(draft, fault.kind, str(fault))
     try:
-        if fault is not None:
-            raise fault
         for name, entry in _named_apart(recipe.generate):
             tools = Tools(
                 ask=_ask(models, draft, name, stopping),

@@ -46,7 +46,9 @@ async def judge(rows: Sequence[Row], filters: Sequence[Entry], tools: Callable[[
             break
         verdicts = await entry.part.judge(standing, tools(label))
         if len(verdicts) != len(standing):
-            raise QdcgenError(f"filter {label} gave {len(verdicts)} verdicts on {len(standing)} rows; expected one for each")
+            raise QdcgenError(
+                f"filter {label} gave {len(verdicts)} verdicts on {len(standing)} rows; expected one for each"
+            )
         for row, verdict in zip(standing, verdicts, strict=True):
             if not verdict.kept and not verdict.reason:
                 raise QdcgenError(f"filter {label} rejected row {row.id} without a reason")

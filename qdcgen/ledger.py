@@ -27,8 +27,8 @@ changed) or lies beyond a target that was lowered; `unjudged`: not judged yet.""
 def attempts(raw: pl.DataFrame, verdicts: pl.DataFrame, target: int) -> pl.DataFrame:
     """`raw` (one row per candidate, in plan order) with `_state`, `_filter` (who said no) and `_reason`.
 
-    `raw` needs `_id`, `_slot`, `_round`, `_fault`, `_reason`; `verdicts` has `_id`, `filter`, `kept`, `reason`, one line
-    per filter that saw the row. A slot is filled by its first candidate that every filter kept.
+    `raw` needs `_id`, `_slot`, `_round`, `_fault`, `_reason`; `verdicts` has `_id`, `filter`, `kept`, `reason`, one
+    line per filter that saw the row. A slot is filled by its first candidate that every filter kept.
     """
     said = verdicts.group_by("_id", maintain_order=True).agg(
         pl.col("filter").filter(~pl.col("kept")).first().alias("_by"),
@@ -59,22 +59,26 @@ def attempts(raw: pl.DataFrame, verdicts: pl.DataFrame, target: int) -> pl.DataF
     )
     filled = pl.lit("its slot is filled by an earlier candidate")
     beyond = pl.format("beyond the target of {} rows", pl.lit(target))
-    return marked.with_columns(state).with_columns(
-        pl.when(pl.col("_fault").is_not_null())
-        .then(pl.lit("fault"))
-        .when(pl.col("_state") == "surplus")
-        .then(pl.lit("surplus"))
-        .otherwise(pl.col("_by"))
-        .alias("_filter"),
-        pl.when(pl.col("_fault").is_not_null())
-        .then(pl.format("{}: {}", pl.col("_fault"), pl.col("_reason")))
-        .when(pl.col("_beyond"))
-        .then(beyond)
-        .when(pl.col("_state") == "surplus")
-        .then(filled)
-        .otherwise(pl.col("_why"))
-        .alias("_reason"),
-    ).drop("_by", "_why", "_judged", "_standing", "_beyond", "_first")
+    return (
+        marked.with_columns(state)
+        .with_columns(
+            pl.when(pl.col("_fault").is_not_null())
+            .then(pl.lit("fault"))
+            .when(pl.col("_state") == "surplus")
+            .then(pl.lit("surplus"))
+            .otherwise(pl.col("_by"))
+            .alias("_filter"),
+            pl.when(pl.col("_fault").is_not_null())
+            .then(pl.format("{}: {}", pl.col("_fault"), pl.col("_reason")))
+            .when(pl.col("_beyond"))
+            .then(beyond)
+            .when(pl.col("_state") == "surplus")
+            .then(filled)
+            .otherwise(pl.col("_why"))
+            .alias("_reason"),
+        )
+        .drop("_by", "_why", "_judged", "_standing", "_beyond", "_first")
+    )
 
 
 def shortfall(given_up: pl.DataFrame, taxonomies: Mapping[str, Taxonomy], most: int = 8) -> list[str]:
@@ -82,7 +86,9 @@ def shortfall(given_up: pl.DataFrame, taxonomies: Mapping[str, Taxonomy], most: 
     if not given_up.height:
         return []
     axes = [axis for axis in taxonomies if axis in given_up.columns]
-    counted = given_up.group_by(axes, maintain_order=True).len("_short").sort("_short", descending=True, maintain_order=True)
+    counted = (
+        given_up.group_by(axes, maintain_order=True).len("_short").sort("_short", descending=True, maintain_order=True)
+    )
     found = []
     for row in counted.head(most).iter_rows(named=True):
         region = " + ".join(taxonomies[axis].by_id[row[axis]].path for axis in axes if row[axis] is not None)

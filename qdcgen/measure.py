@@ -160,17 +160,14 @@ def text_of(frame: pl.DataFrame, of: str = "the table") -> str:
 
 
 def speaking_of(measures: Iterable[Measure], table: str, key: str, of: str = "kept") -> list[Measure]:
-    """The measures that a gate's key speaks of: `leaves` finds `leaves asked and kept`, `near_duplicates` itself.
+    """The measures that a gate's key speaks of: their name in lower case, words joined by underscores.
 
-    Words are joined by underscores; the words that say how it was measured ("asked", "asked and kept") may be left
-    off. Quality speaks of all that was made, so there `of` does not matter.
+    Quality speaks of all that was made, so there `of` does not matter.
     """
     return [
         found
         for found in measures
-        if found.table == table
-        and (found.of == of or table == "quality")
-        and key in {_key(found.name), _key(found.name.split(" asked")[0])}
+        if found.table == table and (found.of == of or table == "quality") and key == _key(found.name)
     ]
 
 

@@ -216,7 +216,7 @@ class Part(BaseModel):
     short: ClassVar[str | None] = None
     """The field that a bare value sets: with `short = "similarity"`, `{duplicates: 0.9}` is the short form."""
 
-    def problems(self, scene: Scene) -> Iterator[Problem]:
+    def problems(self, scene: Scene) -> Iterator[Problem]:  # noqa: ARG002  (for parts that look at the recipe)
         """What is wrong with these settings in this recipe. Nothing, unless a part says otherwise."""
         yield from ()
 

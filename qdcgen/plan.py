@@ -266,7 +266,7 @@ class _Gate(NamedTuple):
     kinds: Ints
 
 
-def _gates(  # noqa: C901 - one walk over strategy, axis, state and class
+def _gates(
     forbids: _Forbids, order: Sequence[str], strategies: Sequence[Strategy], live: Mapping[str, Bools]
 ) -> tuple[dict[str, _Gate], Ints]:
     """The gates of all axes, and each strategy's first state; `order` is the order in which axes are drawn."""
@@ -380,7 +380,7 @@ class _Beside(NamedTuple):
         return cost if self.here is None else cost * self.here[rows]
 
 
-def _settle(  # noqa: C901, PLR0915, PLR0917 - one pass, told in order; split, it would hand ten arrays around
+def _settle(  # noqa: C901, PLR0915 - one pass, told in order; split, it would hand ten arrays around
     leaf: Ints, first: Ints, last: Ints, beside: Sequence[_Beside], gate: _Gate, states: Ints, key: int, passes: int
 ) -> None:
     """Swap leaves between rows, in place, where both stay inside their windows and the total cost falls.
@@ -492,7 +492,10 @@ class Plan:
         self._check()
         self._sizes = {axis: len(tree.leaves) for axis, tree in self.taxonomies.items()}
         entries = [
-            {axis: np.asarray(matching(pattern, self.taxonomies[axis]), dtype=np.bool_) for axis, pattern in entry.items()}
+            {
+                axis: np.asarray(matching(pattern, self.taxonomies[axis]), dtype=np.bool_)
+                for axis, pattern in entry.items()
+            }
             for entry in forbid
             if entry and set(entry) <= set(self.taxonomies)
         ]
@@ -504,7 +507,10 @@ class Plan:
         self._drop_dead(drawn)
         whole = {
             axis: _whole(
-                [part if alive else Fraction(0) for part, alive in zip(self._parts[axis], self._live[axis], strict=True)]
+                [
+                    part if alive else Fraction(0)
+                    for part, alive in zip(self._parts[axis], self._live[axis], strict=True)
+                ]
             )
             for axis in drawn
         }
@@ -528,7 +534,9 @@ class Plan:
                 faults.append(f"taxonomy {axis!r} has no leaves; give it at least one node")
         for strategy in self.strategies:
             if unknown := [axis for axis in strategy.axes if axis not in self.taxonomies]:
-                faults.append(f"a strategy draws {unknown[0]!r}, which is no taxonomy; expected {', '.join(self.taxonomies)}")
+                faults.append(
+                    f"a strategy draws {unknown[0]!r}, which is no taxonomy; expected {', '.join(self.taxonomies)}"
+                )
             if not strategy.axes or len(set(strategy.axes)) < len(strategy.axes):
                 faults.append("a strategy draws no axis, or one axis twice; name each axis once")
             if not (strategy.weight > 0 and strategy.weight < float("inf")):
@@ -622,9 +630,7 @@ class Plan:
             mixed[rows] = _hash(_key(self.seed, axis), (mixed[rows] ^ leaf.astype(np.uint64)).view(np.int64))
         self._made = stop
 
-    def _place(  # noqa: PLR0917 - what the rows are, column by column
-        self, number: int, axis: str, start: int, rows: Ints, states: Ints, mixed: NDArray[np.uint64]
-    ) -> Ints:
+    def _place(self, number: int, axis: str, start: int, rows: Ints, states: Ints, mixed: NDArray[np.uint64]) -> Ints:
         """The leaf of one axis in each of these rows of the chunk, given the axes before it."""
         quota, gate, key = self._quota[axis], self._gates[axis], _key(self.seed, f"{axis}/{start}")
         begin = self._used[axis]
@@ -741,7 +747,9 @@ class Plan:
         for (one, two), odds in self._odds.items():
             both = frame.select(one, two).drop_nulls()
             cells = both[one].to_numpy().astype(np.int64) * self._sizes[two] + both[two].to_numpy()
-            pairs[one, two] = Seen(_distinct(cells, self._sizes[one] * self._sizes[two]), odds.total, odds.expected(rows))
+            pairs[one, two] = Seen(
+                _distinct(cells, self._sizes[one] * self._sizes[two]), odds.total, odds.expected(rows)
+            )
         every = Seen(
             sum(seen.planned for seen in pairs.values()),
             self.pairs_total,
@@ -754,7 +762,9 @@ class Plan:
         """The chance of each pair of leaves in one random row, by pair of axes, in the order of the taxonomies."""
         drawn = [axis for axis in self.taxonomies if axis in self._quota]
         together = [(one, two) for number, one in enumerate(drawn) for two in drawn[number + 1 :]]
-        return {(one, two): self._chances((one, two)) for one, two in together if (self._uses[one] & self._uses[two]).any()}
+        return {
+            (one, two): self._chances((one, two)) for one, two in together if (self._uses[one] & self._uses[two]).any()
+        }
 
     def _chances(self, axes: tuple[str, ...]) -> _Odds:
         """The chance in one random row of each leaf of one axis, or of each pair of leaves of two."""
@@ -809,14 +819,20 @@ class Plan:
         `made`: mix key → how many rows of it were ever given a replicate number, whatever became of them.
         """
         axes = [axis for axis in self._sizes if axis in self._quota]
-        found = frame.with_columns(self.keys(frame), pl.int_range(pl.len(), dtype=pl.UInt32).over(axes).alias("replicate"))
+        found = frame.with_columns(
+            self.keys(frame), pl.int_range(pl.len(), dtype=pl.UInt32).over(axes).alias("replicate")
+        )
         if not made:
             return found
-        before = pl.DataFrame({"mix": list(made), "_made": list(made.values())}, schema={"mix": pl.String, "_made": pl.UInt32})
+        before = pl.DataFrame(
+            {"mix": list(made), "_made": list(made.values())}, schema={"mix": pl.String, "_made": pl.UInt32}
+        )
         joined = found.join(before, on="mix", how="left", maintain_order="left")
         return joined.with_columns(pl.col("replicate") + pl.col("_made").fill_null(0)).drop("_made")
 
-    def owed(self, kept: Mapping[str, int], target: int, *, first_slot: int | None = None, exceed: bool = False) -> pl.DataFrame:
+    def owed(
+        self, kept: Mapping[str, int], target: int, *, first_slot: int | None = None, exceed: bool = False
+    ) -> pl.DataFrame:
         """The slots still to make for `target` rows in all, given the rows kept so far (mix key → how many).
 
         Kept rows fill the slots of their own mix; where the target merely grew, what is left are exactly the new slots.
@@ -828,7 +844,9 @@ class Plan:
         """
         frame = self.slots(0, target)
         numbered = self.replicates(frame, {})
-        have = pl.DataFrame({"mix": list(kept), "have": list(kept.values())}, schema={"mix": pl.String, "have": pl.Int64})
+        have = pl.DataFrame(
+            {"mix": list(kept), "have": list(kept.values())}, schema={"mix": pl.String, "have": pl.Int64}
+        )
         left = (
             numbered.join(have, on="mix", how="left", maintain_order="left")
             .filter(pl.col("replicate") >= pl.col("have").fill_null(0))
@@ -848,7 +866,9 @@ class Plan:
             more = max([more, *(int(np.maximum(lack, 0).sum()) for lack in short.values())])
         chosen = left if left.height <= more else left[_neediest(left, short, self._sizes, more)]
         if first_slot is not None:
-            chosen = chosen.with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias("slot") + pl.lit(first_slot, pl.UInt32))
+            chosen = chosen.with_columns(
+                pl.int_range(pl.len(), dtype=pl.UInt32).alias("slot") + pl.lit(first_slot, pl.UInt32)
+            )
         return chosen
 
 

@@ -28,7 +28,7 @@ __all__ = ["plan_summary", "preview_rows", "preview_text"]
 SAMPLE = 200
 """Rows whose prompts are rendered to estimate tokens."""
 CHARACTERS = (3.0, 5.0)
-"""Characters per token, low and high, of English prose under the tokenizers in use; code and other scripts take more."""
+"""Characters per token, low and high, of English prose under common tokenizers; code and other scripts take more."""
 
 
 def _first(recipe: Recipe, count: int) -> list[Asked]:
@@ -41,7 +41,7 @@ def _first(recipe: Recipe, count: int) -> list[Asked]:
 
 
 def plan_summary(recipe: Recipe) -> PlanSummary:
-    """Mixes, leaves and pairs that the plan covers, beside drawing at random; calls, tokens, batches; nothing is asked."""
+    """Mixes, leaves and pairs that the plan covers, beside drawing at random; calls, tokens, batches."""
     plan = plan_of(recipe)
     rows = recipe.target.rows
     coverage = plan.coverage(rows)
@@ -51,20 +51,21 @@ def plan_summary(recipe: Recipe) -> PlanSummary:
     size = rounds.batch_rows(rows)
     examples = []
     for cell, names, _ in generate.cells(recipe, _first(recipe, 3)):
-        shown = {axis: names[axis].path for axis in cell.mix} | {axis: str(value) for axis, value in cell.values.items()}
+        shown = {axis: names[axis].path for axis in cell.mix} | {
+            axis: str(value) for axis, value in cell.values.items()
+        }
         examples.append(shown)
     tokens_in, tokens_out = _tokens(recipe)
+    more = recipe.target.candidates - 1
     return PlanSummary(
         recipe=recipe.file,
         rows=rows,
         mixes_total=plan.mixes_total,
         mixes_planned=slots.n_unique(),
-        axes=[
-            AxisPlan(axis, seen.total, seen.planned, *counts[axis])
-            for axis, seen in coverage.leaves.items()
-        ],
+        axes=[AxisPlan(axis, seen.total, seen.planned, *counts[axis]) for axis, seen in coverage.leaves.items()],
         pairs=[
-            PairPlan(left, right, seen.total, seen.planned, seen.at_random) for (left, right), seen in coverage.pairs.items()
+            PairPlan(left, right, seen.total, seen.planned, seen.at_random)
+            for (left, right), seen in coverage.pairs.items()
         ],
         batches=-(-rows // size),
         batch_rows=size,
@@ -74,8 +75,10 @@ def plan_summary(recipe: Recipe) -> PlanSummary:
         tokens_out_expected=tokens_out,
         usd=_cost(recipe, tokens_in, tokens_out),
         examples=examples,
-        remarks=["tokens and cost are for one candidate a row; rejected rows are asked for again, at most "
-                 f"{recipe.target.candidates} candidates each"],
+        remarks=[
+            f"tokens and cost are for one candidate a row; a rejected one is followed by up to {more} more",
+            *recipe.notes,
+        ],
     )
 
 
@@ -89,7 +92,8 @@ def _counts(leaves: pl.Series, total: int) -> tuple[int, int]:
 def _tokens(recipe: Recipe) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
     """Prompt tokens from rendered prompts of the first rows; reply tokens are unknown before a model was asked."""
     sources = [
-        [getattr(entry.part, key) for key in ("system", "prompt") if getattr(entry.part, key, None)] for entry in recipe.generate
+        [getattr(entry.part, key) for key in ("system", "prompt") if getattr(entry.part, key, None)]
+        for entry in recipe.generate
     ]
     fields = dict.fromkeys(recipe.fields, "")
     sizes = []

@@ -28,8 +28,12 @@ KeyPath = tuple[str | int, ...]
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
-RESERVED = frozenset({"range", "loop", "true", "false", "none", "self", "and", "or", "not", "in", "is", "if", "else", "for"})
+RESERVED = frozenset(
+    {"range", "loop", "true", "false", "none", "self", "and", "or", "not", "in", "is", "if", "else", "for"}
+)
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+LONGEST = 60
+"""Characters of a found value that a message shows."""
 SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)\Z", re.IGNORECASE)
 
 
@@ -253,6 +257,7 @@ class Recipe(_Frozen):
     taxonomies: dict[str, Any] = Field(default={}, exclude=True, repr=False)
     bounds: tuple[Any, ...] = Field(default=(), exclude=True, repr=False)
     source: str = Field(default="", exclude=True, repr=False)
+    notes: tuple[str, ...] = Field(default=(), exclude=True, repr=False)
 
     @property
     def default_model(self) -> str:
@@ -317,7 +322,9 @@ def load(path: str | Path, *, overrides: tuple[str, ...] = (), allowed: tuple[Pa
             raise RecipeError(Fault(str(path), 0, 0, f"larger than {strict_yaml.MAX_BYTES:,} bytes"))
         text = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; expected a recipe (qdcgen init writes one to start from)") from None
+        raise UsageError(
+            f"{path}: {error.strerror}; expected a recipe (qdcgen init writes one to start from)"
+        ) from None
     return loads(text, file=str(path), folder=path.resolve().parent, overrides=overrides, allowed=allowed)
 
 
@@ -359,12 +366,14 @@ def loads(
         faults += _faults(marked, error, Recipe, ())
     if recipe is None or faults:
         raise RecipeError(faults)
-    trees = _read_taxonomies(recipe, marked, folder, allowed, faults)
+    notes: list[str] = []
+    trees = _read_taxonomies(recipe, marked, folder, allowed, faults, notes)
     recipe = recipe.model_copy(
         update={
             "file": file,
             "folder": folder,
             "taxonomies": trees,
+            "notes": tuple(notes),
             "source": text.decode("utf-8-sig") if isinstance(text, bytes) else text,
             "measure": recipe.measure.model_copy(update={"embedder": _embedder(marked, recipe, faults)}),
         }
@@ -411,13 +420,15 @@ def _override(marked: strict_yaml.Marked, override: str) -> None:
         step: str | int = word
         if isinstance(holder, list):
             if not word.isdecimal() or int(word) >= len(holder):
-                raise UsageError(f"--set {key}: {'.'.join(words[:depth])} is a list of {len(holder)}; {word!r} is not in it")
+                raise UsageError(
+                    f"--set {key}: {'.'.join(words[:depth])} is a list of {len(holder)}; {word!r} is not in it"
+                )
             step = int(word)
         elif not isinstance(holder, dict):
             raise UsageError(f"--set {key}: {'.'.join(words[:depth])} has no keys below it")
         path = (*path, step)
         if last:
-            holder[step] = value.data  # type: ignore[index]
+            holder[step] = value.data
         elif isinstance(holder, dict):
             holder = holder.setdefault(word, {})
         else:
@@ -476,7 +487,9 @@ def _part(marked: strict_yaml.Marked, kind: str, said: Any, path: KeyPath, fault
         below = (*path, name)
     else:
         what = f"{len(said)} keys" if isinstance(said, dict) else repr(said)
-        faults.append(marked.fault(path, f"{_dotted(path)}: found {what}; expected one {kind[:-1]}, e.g. {{name: {{…}}}}"))
+        faults.append(
+            marked.fault(path, f"{_dotted(path)}: found {what}; expected one {kind[:-1]}, e.g. {{name: {{…}}}}")
+        )
         return None
     try:
         part = parts.find(kind, name)
@@ -491,7 +504,7 @@ def _part(marked: strict_yaml.Marked, kind: str, said: Any, path: KeyPath, fault
 
 
 def settings_of(part: type[Part], said: Any) -> dict[str, Any]:
-    """Settings from any of the short forms: nothing, a bare value for the part's `short` field, or the mapping itself."""
+    """Settings from any short form: nothing, a bare value for the part's `short` field, or the mapping itself."""
     if said is None:
         return {}
     known = part.model_fields
@@ -538,14 +551,15 @@ def _faults(marked: strict_yaml.Marked, error: ValidationError, model: type[Base
             message = one["msg"].removeprefix("Value error, ")
             message = message[0].lower() + message[1:]
             shown = repr(said) if isinstance(said, (str, int, float, bool, type(None))) else f"a {_kind(said)}"
-            shown = shown if len(shown) <= 60 else shown[:57] + "…"
+            shown = shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
             tail = "" if "found" in message or kind == "value_error" else f", found {shown}"
             found.append(marked.fault(path, f"{_dotted(path)}: {message}{tail}"))
     return found
 
 
 def _kind(value: Any) -> str:
-    return {dict: "mapping", list: "list", tuple: "list"}.get(type(value), type(value).__name__)
+    kind = type(value).__name__
+    return {"dict": "mapping", "tuple": "list"}.get(kind, kind)
 
 
 def _known_keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
@@ -568,20 +582,30 @@ def _known_keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]
 
 
 def _read_taxonomies(
-    recipe: Recipe, marked: strict_yaml.Marked, folder: Path, allowed: tuple[Path, ...], faults: list[Fault]
+    recipe: Recipe,
+    marked: strict_yaml.Marked,
+    folder: Path,
+    allowed: tuple[Path, ...],
+    faults: list[Fault],
+    notes: list[str],
 ) -> dict[str, Taxonomy]:
     trees: dict[str, Taxonomy] = {}
     for axis, source in recipe.taxonomy.items():
         path: KeyPath = ("taxonomy", axis)
         try:
             if source.file is not None:
-                columns = source.model_dump(include={"id", "parent", "label", "text", "weight", "levels", "exclude", "root"})
-                tree = taxonomy.read(axis, inside(folder, source.file, allowed), **columns)
+                columns = source.model_dump(
+                    include={"id", "parent", "label", "text", "weight", "levels", "exclude", "root"}
+                )
+                said: list[str] = []
+                tree = taxonomy.read(axis, inside(folder, source.file, allowed), notes=said, **columns)
+                notes += [f"taxonomy {axis}: {note}" for note in said]
             else:
                 line, _ = marked.values.get((*path, "tree")) or marked.values.get(path, (1, 1))
                 tree = taxonomy.inline(axis, source.tree, f"{marked.file}:{line}")
             if source.weights:
-                tree = taxonomy.weighted(tree, source.weights)
+                line, _ = marked.values.get((*path, "weights"), (1, 1))
+                tree = taxonomy.weighted(tree, source.weights, f"{marked.file}:{line}")
             trees[axis] = tree
         except RecipeError as error:
             faults += error.faults
@@ -625,15 +649,9 @@ def _check(recipe: Recipe, marked: strict_yaml.Marked, faults: list[Fault]) -> N
             if kind != "models" and (not NAME.match(name) or name in RESERVED):
                 message = f"{kind} name {name!r}: expected letters, digits and _, starting with a letter"
                 faults.append(marked.fault((kind, name), message, at_key=True))
-    for name in set(recipe.taxonomy) & set(recipe.layers):
-        faults.append(marked.fault(("layers", name), f"{name!r} is a taxonomy already", at_key=True))
-    for number, strategy in enumerate(recipe.strategies):
-        for place, axis in enumerate(strategy.axes):
-            if axis not in recipe.taxonomy:
-                message = f"strategies.{number}: no taxonomy called {axis!r}{nearest(axis, list(recipe.taxonomy))}"
-                faults.append(marked.fault(("strategies", number, "axes", place), message))
-            elif axis in strategy.axes[:place]:
-                faults.append(marked.fault(("strategies", number, "axes", place), f"strategies.{number}: {axis!r} twice"))
+    both = set(recipe.taxonomy) & set(recipe.layers)
+    faults += [marked.fault(("layers", name), f"{name!r} is a taxonomy already", at_key=True) for name in both]
+    _check_strategies(recipe, marked, faults)
     _check_forbid(recipe, marked, axes, faults)
     _check_parts(recipe, marked, faults)
     fields = recipe.fields
@@ -643,6 +661,17 @@ def _check(recipe: Recipe, marked: strict_yaml.Marked, faults: list[Fault]) -> N
             faults.append(marked.fault(("measure", "text"), message))
 
 
+def _check_strategies(recipe: Recipe, marked: strict_yaml.Marked, faults: list[Fault]) -> None:
+    for number, strategy in enumerate(recipe.strategies):
+        for place, axis in enumerate(strategy.axes):
+            path: KeyPath = ("strategies", number, "axes", place)
+            if axis not in recipe.taxonomy:
+                message = f"strategies.{number}: no taxonomy called {axis!r}{nearest(axis, list(recipe.taxonomy))}"
+                faults.append(marked.fault(path, message))
+            elif axis in strategy.axes[:place]:
+                faults.append(marked.fault(path, f"strategies.{number}: {axis!r} twice"))
+
+
 def _check_forbid(recipe: Recipe, marked: strict_yaml.Marked, axes: list[str], faults: list[Fault]) -> None:
     for number, entry in enumerate(recipe.forbid):
         if not entry:
@@ -650,7 +679,9 @@ def _check_forbid(recipe: Recipe, marked: strict_yaml.Marked, axes: list[str], f
         for axis, pattern in entry.items():
             path: KeyPath = ("forbid", number, axis)
             if axis not in axes:
-                faults.append(marked.fault(path, f"forbid.{number}: no axis called {axis!r}{nearest(axis, axes)}", at_key=True))
+                faults.append(
+                    marked.fault(path, f"forbid.{number}: no axis called {axis!r}{nearest(axis, axes)}", at_key=True)
+                )
             elif tree := recipe.taxonomies.get(axis):
                 if not any(taxonomy.match(pattern, node) for node in tree.nodes):
                     close = nearest(pattern, [node.path for node in tree.nodes][:5000])
@@ -683,7 +714,9 @@ def _check_parts(recipe: Recipe, marked: strict_yaml.Marked, faults: list[Fault]
         ask(entry, ("generate", number), scene())
         for field in entry.part.fills():
             if field in axes or not NAME.match(field) or field in RESERVED:
-                why = "is an axis already" if field in axes else "expected letters, digits and _, starting with a letter"
+                why = (
+                    "is an axis already" if field in axes else "expected letters, digits and _, starting with a letter"
+                )
                 faults.append(marked.fault(("generate", number, entry.name), f"field {field!r}: {why}"))
         fields.update(entry.part.fills())
     for number, entry in enumerate(recipe.filters):

@@ -50,9 +50,13 @@ def review(where: Path, *, text: tuple[str, ...], axes: tuple[str, ...], embedde
     if not where.exists():
         raise UsageError(f"{where}: no such file or folder; expected a run folder, a recipe or a data file")
     if where.is_file() and where.suffix not in {".yaml", ".yml"}:
-        raise UsageError(f"{where}: expected a run folder, a recipe, or a file ending in {', '.join(sorted(DATA_ENDINGS))}")
+        raise UsageError(
+            f"{where}: expected a run folder, a recipe, or a file ending in {', '.join(sorted(DATA_ENDINGS))}"
+        )
     if text or axes or embedder:
-        raise UsageError("--text, --axis and --embedder are for data files; a run is measured as its recipe says (measure:)")
+        raise UsageError(
+            "--text, --axis and --embedder are for data files; a run is measured as its recipe says (measure:)"
+        )
     store = Store(run_folder(where)).peek()
     if "measures.json" in store.files:
         return stored(store)
@@ -94,6 +98,7 @@ def of_run(store: Store, recipe: Recipe, model: str) -> Report:
     from qdcgen import ledger, rounds
     from qdcgen.judge import labels
     from qdcgen.measure import measure, samples_of
+    from qdcgen.model.ask import surprisal
 
     tried = rounds.attempts(store, recipe)
     made = rounds.made(store)
@@ -116,11 +121,16 @@ def of_run(store: Store, recipe: Recipe, model: str) -> Report:
         strategies=[strategy.axes for strategy in recipe.drawn_together],
         filters=filters,
         attempts=history,
+        surprisal=surprisal(recipe.models),
     )
     measures = measure(samples, _metrics()) if samples else []
     planned = rounds.planned(store)
     wanted = planned.filter(pl.col("slot") < recipe.target.rows).unique("slot", keep="first", maintain_order=True)
-    models = model or ", ".join(sorted({m for said in made["_models"] for m in said.split(",") if m})) if made.height else model
+    models = (
+        model or ", ".join(sorted({m for said in made["_models"] for m in said.split(",") if m}))
+        if made.height
+        else model
+    )
     facts = {
         "run": str(store.folder),
         "recipe": recipe.file,
@@ -146,7 +156,11 @@ def _text(recipe: Recipe) -> pl.Expr:
 
     fields = [pl.col(name).cast(pl.String) for name in recipe.text_fields]
     joined = pl.concat_str(fields, separator="\n", ignore_nulls=True) if fields else pl.lit("")
-    return pl.when(pl.any_horizontal([field.is_not_null() for field in fields] or [pl.lit(value=True)])).then(joined).alias("_text")
+    return (
+        pl.when(pl.any_horizontal([field.is_not_null() for field in fields] or [pl.lit(value=True)]))
+        .then(joined)
+        .alias("_text")
+    )
 
 
 def _anchor(recipe: Recipe) -> pl.DataFrame:
@@ -158,7 +172,9 @@ def _anchor(recipe: Recipe) -> pl.DataFrame:
 
     anchor: Any = recipe.measure.anchor
     frame = read(inside(recipe.folder, anchor.file))
-    column = anchor.text or (recipe.text_fields[0] if recipe.text_fields[0] in frame.columns else text_of(frame, anchor.file))
+    column = anchor.text or (
+        recipe.text_fields[0] if recipe.text_fields[0] in frame.columns else text_of(frame, anchor.file)
+    )
     if column not in frame.columns:
         raise UsageError(f"anchor {anchor.file}: no column {column!r}; it has {', '.join(frame.columns)}")
     return frame.select(pl.col(column).cast(pl.String).alias("_text"))
@@ -167,7 +183,9 @@ def _anchor(recipe: Recipe) -> pl.DataFrame:
 def _remarks(recipe: Recipe) -> list[str]:
     said = ["coverage counts what accepted rows were asked to be; whether their text landed there is not measured yet"]
     if recipe.measure.anchor is None:
-        said.append("no real rows to compare with: name some under measure.anchor; the weight of these rows (λ) is unknown")
+        said.append(
+            "no real rows to compare with: name some under measure.anchor; the weight of these rows (λ) is unknown"
+        )
     return said
 
 
@@ -219,7 +237,9 @@ def of_file(path: Path, *, text: tuple[str, ...], axes: tuple[str, ...], embedde
         if absent:
             raise UsageError(f"{path}: no column {absent[0]!r}; it has {', '.join(frame.columns)}")
         frame = frame.with_columns(
-            pl.concat_str([pl.col(name).cast(pl.String) for name in text], separator="\n", ignore_nulls=True).alias("_text")
+            pl.concat_str([pl.col(name).cast(pl.String) for name in text], separator="\n", ignore_nulls=True).alias(
+                "_text"
+            )
         )
         column = "_text"
     name, _, setting = (embedder or "wordllama").partition(":")
@@ -263,7 +283,8 @@ def status_text(found: dict[str, Any]) -> str:
         lines.append("  last      no invocation has ended yet")
     else:
         target = last["rows"]
-        lines.append(f"  last      exit {last['exit_code']}: {target['accepted']} of {target['target']} accepted, {target['owed']} owed")
+        accepted = f"{target['accepted']} of {target['target']} accepted, {target['owed']} owed"
+        lines.append(f"  last      exit {last['exit_code']}: {accepted}")
         lines += [f"            {remark}" for remark in last["remarks"]]
     return "\n".join(lines)
 
@@ -280,7 +301,10 @@ def verify_text(folder: Path, *, repair: bool) -> tuple[bool, str]:
             broken = [name for name in held.files if any(line.startswith(f"{name}:") for line in found)]
             held.commit({}, drop=tuple(broken))
         listed = "\n".join(found)
-        return True, f"{listed}\n{folder}: {len(broken)} files taken out; run the recipe again to make them from the journal"
+        return (
+            True,
+            f"{listed}\n{folder}: {len(broken)} files taken out; run the recipe again to make them from the journal",
+        )
     if found:
         return False, "\n".join([*found, f"{folder}: {len(found)} faults; --repair takes the damaged files out"])
     return True, f"{folder}: {len(store.files)} files as written"

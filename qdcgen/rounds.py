@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from qdcgen.rows import Row
     from qdcgen.store import Store
 
-__all__ = ["Batch", "attempts", "batch_rows", "batches", "freeze", "kept_by", "made", "next_round", "planned", "verdict_table"]
+__all__ = [
+    "Batch",
+    "attempts",
+    "batch_rows",
+    "batches",
+    "freeze",
+    "kept_by",
+    "made",
+    "next_round",
+    "planned",
+    "verdict_table",
+]
 
 
 class Batch(NamedTuple):
@@ -170,7 +181,9 @@ def next_round(store: Store, recipe: Recipe, plan: Plan, tried: pl.DataFrame) ->
 
 def named(slots: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
     """Plan slots with leaf numbers turned into node ids: what a round is frozen with, so that it outlives its tree."""
-    ids = {axis: pl.Series([leaf.id for leaf in tree.leaves], dtype=pl.String) for axis, tree in recipe.taxonomies.items()}
+    ids = {
+        axis: pl.Series([leaf.id for leaf in tree.leaves], dtype=pl.String) for axis, tree in recipe.taxonomies.items()
+    }
     return slots.select(
         pl.col("slot").cast(pl.Int64),
         *(_looked_up(slots[axis], ids[axis]).alias(axis) for axis in recipe.taxonomies),

@@ -302,7 +302,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("_slot", "Int64", "–", "0 …", "plan", "The planned row that this one fills; refills share it."),
     Column("_round", "Int64", "–", "0 …", "plan", "The round that made it; rounds after 0 are refills."),
     Column("_generation", "Int64", "–", "0 …", "generate", "1: made from no rows; g+1: seeded by rows of g."),
-    Column("_weight", "Float64", "λ", "0 … 1, null = unknown", "trust", "Weight the row has earned; null until measured."),
+    Column(
+        "_weight", "Float64", "λ", "0 … 1, null = unknown", "trust", "Weight the row has earned; null until measured."
+    ),
     Column("_complexity", "String", "–", "null = not asked", "generate", "The difficulty the row was asked to have."),
     Column("_calls", "Int64", "calls", "0 …", "generate", "Model calls that the row took."),
     Column("_tokens_in", "Int64", "tokens", "0 …", "generate", "Prompt tokens over those calls."),

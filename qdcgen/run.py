@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "made_from", "plan_of", "run"]
 
+LONGEST = 60
+"""Characters of a value that a refusal shows."""
 PART_ROWS = 100_000
 """Rows in one file of `data/`: about 30 MB of short texts."""
 
@@ -81,10 +83,17 @@ def run(recipe: Recipe, folder: Path, *, replace: bool = False, quiet: bool = Fa
         except QdcgenError as error:
             outcome.exit_code = error.exit_code
             outcome.remarks.append(str(error))
+        except asyncio.CancelledError:  # a second signal
+            outcome.exit_code = 128 + (line.stopped_by or signal.SIGINT)
+            outcome.remarks.append("stopped at once; everything finished is saved, run again to go on")
+        except BaseException as error:
+            outcome.exit_code = 1
+            outcome.remarks.append(f"unexpected error: {type(error).__name__}: {error}")
+            _conclude(store, recipe, line, outcome, began=began, seconds=time.perf_counter() - clock)
+            raise
         finally:
             journal.close()
-        seconds = time.perf_counter() - clock
-        _conclude(store, recipe, line, outcome, began=began, seconds=seconds)
+        _conclude(store, recipe, line, outcome, began=began, seconds=time.perf_counter() - clock)
     return outcome
 
 
@@ -146,9 +155,8 @@ class Line:
             outcome.remarks.append("interrupted; everything finished is saved, run again to go on")
         elif outcome.exit_code == 0 and self.given_up is not None and self.given_up.height:
             outcome.exit_code = 4
-            outcome.remarks.append(
-                f"{self.given_up.height} of {recipe.target.rows} rows short after {recipe.target.candidates} candidates each:"
-            )
+            short, most = self.given_up.height, recipe.target.candidates
+            outcome.remarks.append(f"{short} of {recipe.target.rows} rows short after {most} candidates each:")
             outcome.remarks += [f"  {words}" for words in ledger.shortfall(self.given_up, recipe.taxonomies)]
 
     async def _make_and_judge(self) -> None:
@@ -234,6 +242,11 @@ class Line:
             with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # not in the main thread
                 loop.add_signal_handler(number, heard, number)
 
+    def say(self, text: str) -> None:
+        """A line of progress on stderr, unless the run is quiet."""
+        if not self.quiet:
+            sys.stderr.write(f"{text}\n")
+
     def _count_what_stands(self) -> None:
         tried = rounds.attempts(self.store, self.recipe)
         counts = dict(tried.group_by("_state").len().iter_rows())
@@ -307,8 +320,12 @@ def agree(store: Store, recipe: Recipe, *, replace: bool) -> None:
     differing = [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]
     if differing and not replace:
         lines = [f"{store.folder} was made by another recipe:"]
-        lines += [f"  {key}: {_short(before.get(key))} there, {_short(now.get(key))} in {recipe.file}" for key in differing]
-        lines.append("choose another folder with --out, or start this one over with --replace (replies are kept and reused)")
+        lines += [
+            f"  {key}: {_short(before.get(key))} there, {_short(now.get(key))} in {recipe.file}" for key in differing
+        ]
+        lines.append(
+            "choose another folder with --out, or start this one over with --replace (replies are kept and reused)"
+        )
         raise RunDiffers("\n".join(lines))
     if differing:
         store.commit({}, drop=tuple(name for name in store.files if name != "run.json"))
@@ -317,14 +334,17 @@ def agree(store: Store, recipe: Recipe, *, replace: bool) -> None:
     store.commit(
         {
             "recipe.yaml": (recipe.source.encode(), None),
-            "run.json": (dumps({"format": 1, "recipe_folder": home, "made_from": now, "invocations": invocations}), None),
+            "run.json": (
+                dumps({"format": 1, "recipe_folder": home, "made_from": now, "invocations": invocations}),
+                None,
+            ),
         }
     )
 
 
 def _short(value: Any) -> str:
     said = "nothing" if value is None else orjson.dumps(value).decode()
-    return said if len(said) <= 60 else said[:57] + "…"
+    return said if len(said) <= LONGEST else said[: LONGEST - 1] + "…"
 
 
 def _digest(value: Any) -> str:
@@ -333,7 +353,9 @@ def _digest(value: Any) -> str:
 
 def _state(store: Store) -> str:
     """Changes when, and only when, rows or verdicts do."""
-    return _digest([(name, entry.sha256) for name, entry in sorted(store.files.items()) if name.startswith(("raw", "verd"))])
+    return _digest(
+        [(name, entry.sha256) for name, entry in sorted(store.files.items()) if name.startswith(("raw", "verd"))]
+    )
 
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -368,6 +390,7 @@ def _measured(store: Store, recipe: Recipe, line: Line, *, before: str) -> tuple
     if said is not None and said.by == by and before == now:
         report = review.stored(store)
     else:
+        line.say(f"measuring {store.folder}")
         report = review.of_run(store, recipe, line.models.name())
         store.commit(
             {
@@ -379,9 +402,7 @@ def _measured(store: Store, recipe: Recipe, line: Line, *, before: str) -> tuple
     return report, all(gate.holds for gate in report.gates)
 
 
-def _conclude(
-    store: Store, recipe: Recipe, line: Line, outcome: Outcome, *, began: datetime, seconds: float
-) -> None:
+def _conclude(store: Store, recipe: Recipe, line: Line, outcome: Outcome, *, began: datetime, seconds: float) -> None:
     """Write `run_results.json` and this invocation's line in `run.json`; say how it ended."""
     tried = rounds.attempts(store, recipe)
     counts = dict(tried.group_by("_state").len().iter_rows())
@@ -408,7 +429,9 @@ def _conclude(
         "remarks": list(outcome.remarks),
     }
     if outcome.exit_code in (0, 3) and not line.made_now:
-        outcome.remarks.append(f"{store.folder}: nothing to do, {accepted} of {recipe.target.rows} rows accepted already")
+        outcome.remarks.append(
+            f"{store.folder}: nothing to do, {accepted} of {recipe.target.rows} rows accepted already"
+        )
     elif outcome.exit_code in (0, 3):
         outcome.remarks.append(f"{store.folder}/data: {accepted} rows accepted, of {tried.height} made")
     for gate in outcome.report.gates if outcome.report else ():

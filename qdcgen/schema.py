@@ -11,6 +11,7 @@ from qdcgen.recipe import Recipe
 
 __all__ = ["recipe_schema"]
 
+
 def recipe_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a recipe, with every part on the shelves in all its short forms."""
     schema = Recipe.model_json_schema(by_alias=True)
@@ -39,7 +40,11 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _kept(said: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
-    return dict(said) if whole else {key: value for key, value in said.items() if key in ("description", "title", "default")}
+    return (
+        dict(said)
+        if whole
+        else {key: value for key, value in said.items() if key in ("description", "title", "default")}
+    )
 
 
 def _one_of(kind: str, definitions: dict[str, Any]) -> dict[str, Any]:
@@ -60,5 +65,11 @@ def _one_of(kind: str, definitions: dict[str, Any]) -> dict[str, Any]:
             bare.append(name)
             forms.append({"type": "null"})
         properties[name] = {"anyOf": forms} if len(forms) > 1 else inner
-    one = {"type": "object", "properties": properties, "additionalProperties": False, "minProperties": 1, "maxProperties": 1}
+    one = {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
     return {"anyOf": [one, {"enum": bare}]} if bare else one

@@ -41,8 +41,8 @@ generate:                       # how a row is made
         question: {{type: string, maxLength: 200}}
         answer: {{type: string, maxLength: 200}}
       prompt: >
-        Write a question of about {{{{ words }}}} words that a {{{{ visitor }}}}, {{{{ mood }}}}, asks at a city library,
-        and the right answer. The question is about: {{{{ topic }}}}.
+        Write a question of about {{{{ words }}}} words that a {{{{ visitor }}}}, {{{{ mood }}}}, asks at a
+        city library, and the right answer. The question is about: {{{{ topic }}}}.
 
 filters:                        # what is kept
   - schema
@@ -84,6 +84,7 @@ def checked_in_words(recipe: Recipe) -> str:
     lines += [f"  filter    {entry.name}" for entry in recipe.filters]
     lines.append(f"  target    {recipe.target.rows:,} rows, at most {recipe.target.candidates} candidates each")
     lines += [f"  gate      {gate.table}.{gate.measure} {gate.bound.text}" for gate in recipe.bounds]
+    lines += [f"  note      {note}" for note in recipe.notes]
     return "\n".join(lines)
 
 
@@ -94,7 +95,9 @@ def parts_text(kind: str | None, name: str | None) -> str:
         UsageError, UnknownPart: there is no such kind or part.
     """
     if kind is not None and kind not in parts.KINDS:
-        raise UsageError(f"no kind of part called {kind!r}{nearest(kind, list(parts.KINDS))}; kinds: {', '.join(parts.KINDS)}")
+        raise UsageError(
+            f"no kind of part called {kind!r}{nearest(kind, list(parts.KINDS))}; kinds: {', '.join(parts.KINDS)}"
+        )
     if kind is not None and name is not None:
         return part_text(kind, name)
     lines: list[str] = []
@@ -120,7 +123,9 @@ def part_text(kind: str, name: str) -> str:
     if part.model_fields:
         lines += ["", "settings"]
     for key, field in part.model_fields.items():
-        default = "required" if field.is_required() else f"default {_plain(field.get_default(call_default_factory=True))}"
+        default = (
+            "required" if field.is_required() else f"default {_plain(field.get_default(call_default_factory=True))}"
+        )
         short = "; the bare value" if key == part.short else ""
         lines.append(f"  {field.alias or key} ({default}{short})")
         lines.append(f"      {field.description or ''}")
@@ -128,4 +133,8 @@ def part_text(kind: str, name: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    return {None: "none", True: "true", False: "false", (): "none"}.get(value, str(value)) if not isinstance(value, dict) else str(value)
+    return (
+        {None: "none", True: "true", False: "false", (): "none"}.get(value, str(value))
+        if not isinstance(value, dict)
+        else str(value)
+    )

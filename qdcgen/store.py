@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from qdcgen.errors import RunDamaged, RunError, RunLocked
-
 from qdcgen.rows import Cell, Row, mix_key, mix_of
 
 if TYPE_CHECKING:
@@ -126,16 +125,15 @@ class Store:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             message = f"{path}: no longer a readable manifest ({error}); restore it, or move the folder away"
             raise RunDamaged(message) from None
-        for name, entry in pending.items():
-            if self._digest(name) == entry.sha256:
-                files[name] = entry
-        return files
+        return files | {name: entry for name, entry in pending.items() if self._digest(name) == entry.sha256}
 
     def _sweep(self) -> None:
         """Remove what a kill left behind: temporary files, and finished files that no manifest lists."""
         for path in self._on_disk():
             name = path.relative_to(self.folder).as_posix()
-            if _TEMPORARY.match(name) or (name not in self.files and name.split("/")[0] in FOLDERS and _OURS.match(name)):
+            if _TEMPORARY.match(name) or (
+                name not in self.files and name.split("/")[0] in FOLDERS and _OURS.match(name)
+            ):
                 path.unlink()
 
     def _on_disk(self) -> Iterator[Path]:
@@ -145,7 +143,9 @@ class Store:
 
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def commit(self, files: Mapping[str, tuple[bytes, int | None]], *, by: str = "", drop: tuple[str, ...] = ()) -> None:
+    def commit(
+        self, files: Mapping[str, tuple[bytes, int | None]], *, by: str = "", drop: tuple[str, ...] = ()
+    ) -> None:
         """Put whole files in place, and take others out: after a kill at any instant all old or all new are listed.
 
         `files`: name → (bytes, rows). Files that already stand with the same bytes are left alone. `by` is kept beside
@@ -155,7 +155,9 @@ class Store:
             RunError: the disk refused a write or a sync; nothing is listed that is not whole.
         """
         new = {name: Kept(rows, sha256(content).hexdigest(), by) for name, (content, rows) in files.items()}
-        changed = [name for name, entry in new.items() if self.files.get(name) != entry or not (self.folder / name).exists()]
+        changed = [
+            name for name, entry in new.items() if self.files.get(name) != entry or not (self.folder / name).exists()
+        ]
         gone = [name for name in drop if name in self.files]
         if not changed and not gone:
             return
@@ -181,8 +183,8 @@ class Store:
                     path.unlink(missing_ok=True)
             with contextlib.suppress(RunError):
                 self.files = self._read_manifest()  # some of the pending files may be in place already
-            message = f"{self.folder}: {error.strerror or error} while writing {', '.join(changed[:3])}; what was listed stands"
-            raise RunError(message) from None
+            what = f"{error.strerror or error} while writing {', '.join(changed[:3])}"
+            raise RunError(f"{self.folder}: {what}; what was listed stands") from None
 
     def _write_manifest(self, pending: Mapping[str, Kept] | None = None) -> None:
         said: dict[str, Any] = {"format": FORMAT, "files": {name: _entry(e) for name, e in sorted(self.files.items())}}
@@ -226,7 +228,7 @@ class Store:
         return loads(self.bytes(name)) if name in self.files else None
 
     def verify(self) -> list[str]:
-        """Every way in which the folder differs from its manifest, one line each; empty means each byte is as written."""
+        """Every way in which the folder differs from its manifest, one line each; none: each byte is as written."""
         found = []
         for name, entry in sorted(self.files.items()):
             digest = self._digest(name)
@@ -312,7 +314,9 @@ _OWN = {
 """qdcgen's own columns of `raw/`, after the fields and the axes."""
 
 
-def frame_of(rows: Sequence[Row], round_: int, types: Mapping[str, str], paths: Mapping[str, Mapping[str, str]]) -> pl.DataFrame:
+def frame_of(
+    rows: Sequence[Row], round_: int, types: Mapping[str, str], paths: Mapping[str, Mapping[str, str]]
+) -> pl.DataFrame:
     """Rows as a table, in order: fields, then axes, then qdcgen's own columns.
 
     `types`: field or layer → polars type name, or `JSON` for what is kept as JSON text. `paths`: taxonomy → node id →

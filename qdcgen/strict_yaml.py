@@ -72,8 +72,8 @@ def parse(text: str | bytes, file: str) -> Marked:
         try:
             text = text.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            line = text[: error.start].count(b"\n") + 1
-            message = f"not UTF-8: byte {text[error.start]:#04x}; save the file as UTF-8"
+            line = error.object[: error.start].count(b"\n") + 1
+            message = f"not UTF-8: byte {error.object[error.start]:#04x}; save the file as UTF-8"
             raise RecipeError(Fault(file, line, 0, message)) from None
     marked = Marked(file)
     try:
@@ -90,21 +90,22 @@ def parse(text: str | bytes, file: str) -> Marked:
     return marked
 
 
-def _build(text: str, marked: Marked) -> None:
+def _build(text: str, marked: Marked) -> None:  # noqa: C901  (one branch per kind of event)
     """Fill `marked` from the event stream; iterative, so nesting costs no Python stack."""
     stack: list[tuple[Any, Path]] = []  # open containers with their paths
     pending: list[str | None] = []  # for each open mapping, the key waiting for its value
     documents = 0
 
-    def stop(event: yaml.Event, message: str) -> RecipeError:
+    def stop(event: Any, message: str) -> RecipeError:
         mark = event.start_mark
         return RecipeError(Fault(marked.file, mark.line + 1, mark.column + 1, message))
 
-    def place(event: yaml.Event, value: Any) -> Path:
+    def place(event: Any, value: Any) -> Path:
         """Put a value where it belongs; gives its path."""
         spot = (event.start_mark.line + 1, event.start_mark.column + 1)
+        path: Path = ()
         if not stack:
-            marked.data, path = value, ()
+            marked.data = value
         else:
             holder, above = stack[-1]
             if isinstance(holder, dict):

@@ -155,7 +155,7 @@ def _plant(tree: Any, faults: _Faults, line: int, *, objects: bool) -> list[Node
     return nodes
 
 
-def _grow(  # noqa: PLR0917 - a recursion carries its place
+def _grow(
     tree: Any,
     above: Node | None,
     nodes: list[Node],
@@ -288,7 +288,7 @@ def read(
     return Taxonomy(name, tuple(nodes))
 
 
-def _nodes(  # noqa: PLR0917 - what `read` was asked
+def _nodes(
     path: Path,
     settings: Mapping[str, str | None],
     levels: Sequence[str] | None,
@@ -362,9 +362,7 @@ def _decoded(path: Path, faults: _Faults) -> str:
     return body
 
 
-def _records(  # noqa: C901 - each branch is one fault of a row
-    body: str, faults: _Faults, *, tab: bool
-) -> _Table:
+def _records(body: str, faults: _Faults, *, tab: bool) -> _Table:
     """Records of a CSV or TSV table with the line that each begins on."""
     delimiter = "\t" if tab else _delimiter(body)
     columns: list[str] = []
@@ -386,7 +384,9 @@ def _records(  # noqa: C901 - each branch is one fault of a row
             while len(record) > len(columns) and not record[-1].strip():
                 record.pop()  # a trailing delimiter
             if len(record) != len(columns):
-                message = f"{len(record)} fields, and the header has {len(columns)}; quote cells that hold {delimiter!r}"
+                message = (
+                    f"{len(record)} fields, and the header has {len(columns)}; quote cells that hold {delimiter!r}"
+                )
                 faults.add(message, line)
                 continue
             if len(records) >= MAX_NODES:
@@ -546,7 +546,9 @@ def _word(value: Any) -> str:
 
 
 def _english(value: Mapping[str, Any]) -> Any:
-    return next((said for key, said in value.items() if str(key).lower().startswith("en")), next(iter(value.values()), ""))
+    return next(
+        (said for key, said in value.items() if str(key).lower().startswith("en")), next(iter(value.values()), "")
+    )
 
 
 # ── which column is which ───────────────────────────────────────────────────────────────────────────────────────────
@@ -599,7 +601,9 @@ def _columns(table: _Table, faults: _Faults, settings: Mapping[str, str | None],
             return chosen._replace(levels=tuple(numbered))
     if chosen.id is None:
         if chosen.label is None or (chosen.parent is None and len(known) > 1):
-            message = f"cannot tell which column is the id; {_found(known)}; write id: and parent:, or levels: [root, …]"
+            message = (
+                f"cannot tell which column is the id; {_found(known)}; write id: and parent:, or levels: [root, …]"
+            )
             raise faults.stop(message, 1 if table.records and table.records[0][0] else 0)
         chosen = chosen._replace(id=chosen.label)  # `name,parent`: parents are named, so names are the ids
     if chosen.label == chosen.id and not label:
@@ -619,7 +623,9 @@ def _usual(known: Sequence[str], usual: Sequence[str], *, starts: str = "", ends
     for name in usual:
         if name in plain:
             return plain[name]
-    loose = [column for key, column in plain.items() if (starts and key.startswith(starts)) or (ends and key.endswith(ends))]
+    loose = [
+        column for key, column in plain.items() if (starts and key.startswith(starts)) or (ends and key.endswith(ends))
+    ]
     return loose[0] if len(loose) == 1 else None
 
 
@@ -671,7 +677,9 @@ def _prefixes(ids: Sequence[str]) -> dict[str, str | None]:
 # ── rows to nodes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _excluded(table: _Table, exclude: Mapping[str, str | Sequence[str]] | None, faults: _Faults) -> tuple[_Table, _Table]:
+def _excluded(
+    table: _Table, exclude: Mapping[str, str | Sequence[str]] | None, faults: _Faults
+) -> tuple[_Table, _Table]:
     """The table without the rows left out, and those rows."""
     tests: list[tuple[int, set[str]]] = []
     before = len(faults.listed)
@@ -798,7 +806,9 @@ def _assembled(rows: Sequence[_Row], gone: Mapping[str, _Row], faults: _Faults, 
             f" {several[0].at}); each is placed under the first it names"
         )
     if moved := sum(bool(row.parents) and row.parents[0] in gone for row in by_id.values()):
-        notes.append(f"{Path(faults.file).name}: {moved:,} nodes hang on a higher node, because exclude: took their parent")
+        notes.append(
+            f"{Path(faults.file).name}: {moved:,} nodes hang on a higher node, because exclude: took their parent"
+        )
     paths: dict[str, str] = {}
     for key in sorted(by_id, key=depths.__getitem__):
         up = above[key]
@@ -829,7 +839,9 @@ def _above(row: _Row, by_id: Mapping[str, _Row], gone: Mapping[str, _Row], fault
             return None
         if named not in by_id and named not in gone:
             close = nearest(named, list(by_id)[:5_000])
-            message = f"{row.at}: parent {named!r} of {row.id!r} is no row's id{close}; add its row, or leave the cell empty"
+            message = (
+                f"{row.at}: parent {named!r} of {row.id!r} is no row's id{close}; add its row, or leave the cell empty"
+            )
             faults.add(message, row.line)
             return None
     up = row.parents[0] if row.parents else None
@@ -859,7 +871,9 @@ def _depths(above: Mapping[str, str | None], by_id: Mapping[str, _Row], faults: 
             here = above[here]
         if here is not None and here in on_line:
             ring = line[line.index(here) :]
-            told = " → ".join(f"{key!r} ({by_id[key].at})" for key in ring[:_RING]) + (" → …" if len(ring) > _RING else "")
+            told = " → ".join(f"{key!r} ({by_id[key].at})" for key in ring[:_RING]) + (
+                " → …" if len(ring) > _RING else ""
+            )
             first = min((by_id[key] for key in ring), key=lambda row: row.line)
             faults.add(f"a cycle of parents: {told} → {here!r}; one of them needs an empty parent", first.line)
             depths.update(dict.fromkeys(line, 0))

@@ -36,14 +36,27 @@ def _environment() -> jinja2.Environment:
         undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False, cache_size=0, finalize=_present
     )
     environment.globals = {"range": _bounded_range}
-    for unsafe in ("attr", "map", "pprint", "xmlattr", "urlize", "filesizeformat", "center", "indent", "wordwrap", "format"):
+    for unsafe in (
+        "attr",
+        "map",
+        "pprint",
+        "xmlattr",
+        "urlize",
+        "filesizeformat",
+        "center",
+        "indent",
+        "wordwrap",
+        "format",
+    ):
         environment.filters.pop(unsafe, None)  # reach attributes by name, or print without bound
     return environment
 
 
 def _present(value: Any) -> Any:
     if value is None:
-        raise RowFault("template", "the template prints an axis that this row does not have; guard it: {% if name %}…{% endif %}")
+        raise RowFault(
+            "template", "the template prints an axis that this row does not have; guard it: {% if name %}…{% endif %}"
+        )
     return value
 
 
@@ -78,7 +91,15 @@ def names_in(source: str) -> frozenset[str]:
     from jinja2 import TemplateError, meta, nodes
 
     tree = _parsed(source)
-    for kind in (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Macro, nodes.CallBlock, nodes.Block):
+    for kind in (
+        nodes.Include,
+        nodes.Import,
+        nodes.FromImport,
+        nodes.Extends,
+        nodes.Macro,
+        nodes.CallBlock,
+        nodes.Block,
+    ):
         for found in tree.find_all(kind):
             raise RowFault("template", f"line {found.lineno} of the template: {kind.__name__.lower()} is not allowed")
     for loop in tree.find_all(nodes.For):

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "value_for"]
 
-_WORDS = (
-    "amber basket candle dragon ember forest garden harbor island jungle kettle ladder magnet needle orchard pepper "
-    "quartz ribbon saddle timber umbrella velvet window yellow zephyr anchor bridge copper desert engine feather glacier"
+_WORDS = (  # noqa: SIM905  (32 words in two lines rather than 32)
+    "amber basket candle dragon ember forest garden harbor jungle kettle ladder magnet needle orchard pepper quartz "
+    "ribbon saddle timber umbrella velvet window yellow zephyr anchor bridge copper desert engine feather glacier"
 ).split()
 
 
@@ -124,7 +124,9 @@ class Server:
         prompt = sum(len(message["content"].split()) for message in body["messages"])
         choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
         usage = {"prompt_tokens": prompt, "completion_tokens": len(said.split())}
-        return 200, orjson.dumps({"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage})
+        return 200, orjson.dumps(
+            {"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}
+        )
 
 
 class _Connection(asyncio.Protocol):

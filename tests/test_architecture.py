@@ -9,7 +9,19 @@ PACKAGE = Path(__file__).parent.parent / "qdcgen"
 
 LEVELS = {
     0: {"errors", "rows", "safe"},
-    1: {"intervals", "likeness", "model", "parts", "report", "store", "strict_yaml", "surface", "tables", "taxonomy", "template"},
+    1: {
+        "intervals",
+        "likeness",
+        "model",
+        "parts",
+        "report",
+        "store",
+        "strict_yaml",
+        "surface",
+        "tables",
+        "taxonomy",
+        "template",
+    },
     2: {"embedders", "executors", "exporters", "filters", "layers", "metrics", "recipe", "steps"},
     3: {"generate", "judge", "ledger", "measure", "plan", "rounds", "schema"},
     4: {"preview", "review", "run", "start", "testing"},
@@ -71,7 +83,18 @@ def test_the_command_line_starts_without_anything_heavy():
     import subprocess
     import sys
 
-    heavy = ["numpy", "polars", "pydantic", "aiohttp", "litellm", "rich.console", "yaml", "jinja2", "hdbscan", "sklearn"]
+    heavy = [
+        "numpy",
+        "polars",
+        "pydantic",
+        "aiohttp",
+        "litellm",
+        "rich.console",
+        "yaml",
+        "jinja2",
+        "hdbscan",
+        "sklearn",
+    ]
     probe = f"import sys, qdcgen.cli; print([m for m in {heavy!r} if m in sys.modules])"
     said = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"

@@ -70,7 +70,9 @@ weight = st.one_of(st.integers(0, 9), st.sampled_from([0.1, 0.25, 1.5, 300, 1e-3
 
 @quick
 @given(st.lists(st.lists(weight, min_size=1, max_size=12).filter(any), min_size=1, max_size=3), st.integers(1, 500))
-def test_weighted_leaves_have_their_share_to_within_a_row_at_every_prefix(all_weights: list[list[float]], rows: int) -> None:
+def test_weighted_leaves_have_their_share_to_within_a_row_at_every_prefix(
+    all_weights: list[list[float]], rows: int
+) -> None:
     trees = {"abc"[n]: flat("abc"[n], len(weights), weights) for n, weights in enumerate(all_weights)}
     assert worst_share(Plan(trees, seed=rows), rows) < 1 + 1e-6
 

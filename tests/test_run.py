@@ -131,7 +131,9 @@ def test_refills_stop_at_the_bound_and_the_shortfall_is_named(small, tmp_path, s
     assert rows(tmp_path / "out").height == 30
     assert server.asked == 30 + 10 * 3
     whole = outcome.report.ledger[0]
-    assert whole.attempted == whole.accepted + whole.failed + whole.refused + whole.duplicate + sum(whole.rejected.values())
+    assert whole.attempted == whole.accepted + whole.failed + whole.refused + whole.duplicate + sum(
+        whole.rejected.values()
+    )
     assert (whole.planned, whole.owed) == (40, 10)
     asked = server.asked
     assert go(small, tmp_path / "out").exit_code == 4
@@ -162,7 +164,11 @@ def test_a_refused_key_stops_the_run_with_everything_saved(small, tmp_path, serv
 
     def answer(body):
         count.append(1)
-        return 401 if len(count) > 20 else json.dumps({"message": f"a message number {len(count)} of its own", "urgency": "low"})
+        return (
+            401
+            if len(count) > 20
+            else json.dumps({"message": f"a message number {len(count)} of its own", "urgency": "low"})
+        )
 
     server.answer = answer
     outcome = go(small, tmp_path / "out", "models.writer.max_in_flight=4")
@@ -315,7 +321,9 @@ def test_rows_that_repeat_earlier_ones_are_counted_as_duplicates(small, tmp_path
 
 
 def test_forbidden_combinations_are_never_drawn(small, tmp_path):
-    text = small.read_text().replace("layers:", "forbid:\n  - {topic: cards/*, channel: chat}\n  - {tone: angry, topic: lost}\nlayers:")
+    text = small.read_text().replace(
+        "layers:", "forbid:\n  - {topic: cards/*, channel: chat}\n  - {tone: angry, topic: lost}\nlayers:"
+    )
     small.write_text(text)
     assert go(small, tmp_path / "out").exit_code == 0
     frame = rows(tmp_path / "out")

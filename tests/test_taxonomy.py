@@ -168,7 +168,8 @@ def test_names_serve_as_ids_where_parents_are_named(tmp_path: Path) -> None:
 
 
 def test_industry_codes_are_read_by_their_prefixes(tmp_path: Path) -> None:
-    text = "2022 NAICS US   Code,2022 NAICS US Title\n11,Farming\n111,Crops\n1111,Oilseed\n31-33,Making\n311,Food\n3111,Feed\n"
+    text = "2022 NAICS US   Code,2022 NAICS US Title\n"
+    text += "11,Farming\n111,Crops\n1111,Oilseed\n31-33,Making\n311,Food\n3111,Feed\n"
     notes: list[str] = []
     found = read("t", table(tmp_path, text), notes=notes)
     assert tree(found) == {"11": None, "111": "11", "1111": "111", "31-33": None, "311": "31-33", "3111": "311"}

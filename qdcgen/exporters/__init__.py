@@ -1,1 +1,4 @@
-"""The shelf of trainers' formats: each file is one exporter. Nobody imports it; `qdcgen.parts.find` looks on it by name."""
+"""The shelf of trainers' formats: each file is one exporter.
+
+Nobody imports it; `qdcgen.parts.find` looks on it by name.
+"""

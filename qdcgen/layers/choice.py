@@ -64,7 +64,9 @@ class Choice(Layer):
 
     def support(self) -> Sequence[str]:
         """Every value of every case."""
-        return list(dict.fromkeys(value for weights in (self.values, *(c.values for c in self.when)) for value in weights))
+        return list(
+            dict.fromkeys(value for weights in (self.values, *(c.values for c in self.when)) for value in weights)
+        )
 
     def problems(self, scene: Scene) -> Any:
         """A case may only look at axes that are drawn before this one."""

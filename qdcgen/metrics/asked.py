@@ -47,7 +47,7 @@ class Asked(Metric):
 
     Spearman's ρ in [-1, 1], ties at mean ranks; the last two also with length held fixed, as the partial ρ given the
     words. `_complexity` is read as numbers, or as words from very easy to very hard; where only some rows carry one
-    single value, they are set against the rows that carry none. Bootstrap of rows, percentiles, 100 to 500 times: ρ compares
+    single value, they are set against the rows that carry none. Bootstrap of rows, percentiles, 100 to 500 times: ρ
     pairs of columns, so a row drawn twice does not bias it. Control 0: what shuffling the request gives.
 
     What makes it lie: structure is not difficulty. A ρ that vanishes when length is held fixed says that "harder" was

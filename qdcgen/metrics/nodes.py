@@ -61,7 +61,6 @@ class Nodes(Metric):
         for leaf in leaves:
             for node in taxonomy.line(leaf.id):
                 below[node.id] += 1
-        suffix = " asked and kept" if sample.of == "kept" else " asked"
         levels: list[tuple[str, Sequence[Node]]] = [("leaves", leaves)]
         if taxonomy.depth > 1:
             levels += [
@@ -71,14 +70,14 @@ class Nodes(Metric):
         found: list[Measure] = []
         for word, nodes in levels:
             if not nodes:
-                found.append(Measure("coverage", word + suffix, None, of=sample.of, axis=name, note="no nodes"))
+                found.append(Measure("coverage", word, None, of=sample.of, axis=name, note="no nodes"))
                 continue
             missing = tuple(node.path for node in nodes if not rows.get(node.id))
             expected = sum(1 - (1 - below[node.id] / len(leaves)) ** n for node in nodes) / len(nodes)
             found.append(
                 Measure(
                     "coverage",
-                    word + suffix,
+                    word,
                     (len(nodes) - len(missing)) / len(nodes),
                     unit=f"of {len(nodes)}",
                     n=n,

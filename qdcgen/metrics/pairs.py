@@ -65,7 +65,7 @@ class Pairs(Metric):
         import polars as pl
 
         axis, cells = f"{one} × {other}", len(rows) * len(columns)
-        name = "pairs asked and kept" if sample.of == "kept" else "pairs asked"
+        name = "pairs"
         if not {one, other} <= set(sample.frame.columns) or not cells:
             return Measure("coverage", name, None, of=sample.of, axis=axis, note="too few: no rows carry both axes")
         both = sample.frame.select(pl.col(one, other).cast(pl.String)).drop_nulls()

@@ -113,7 +113,7 @@ class Spread(Metric):
 
         n = len(vectors)
         rng = np.random.default_rng(seed)
-        # `order` makes the choice depend on the texts alone; at full size the rows stay in place, a copy would be 1 GB a
+        # `order` makes the choice depend on the texts alone; at full size the rows stay in place, a copy is 1 GB a
         # million.
         pool = vectors if at == n else vectors[order[rng.choice(n, at, replace=False)]]
         place = order if at == n else np.arange(at)

@@ -53,7 +53,7 @@ class Surprisal(Metric):
 
         n = len(sample.texts)
         if sample.surprisal is None:
-            return one(None, 0, None, "the embedded model is not loaded")
+            return one(None, 0, None, "read only where a recipe's rows come from the embedded model")
         if n < FEW:
             return one(None, n, None, f"too few: {n} texts, needs {FEW}")
         order = canonical(sample.texts)
@@ -63,5 +63,5 @@ class Surprisal(Metric):
         if len(rates) < FEW:
             return one(None, len(rates), None, f"too few: {len(rates)} texts with tokens, needs {FEW}")
         value, interval = mean(np.array(rates, dtype=np.float64))
-        note = f"{len(rates)} of {n} texts read"
+        note = f"{len(rates)} of {n} texts read by the embedded model, which may have written them"
         return one(value, len(rates), clamp(interval, 0.0, math.inf) if interval else None, note)

@@ -10,8 +10,8 @@ one AVX2 core of an AMD EPYC, prompts of 110 tokens, replies of 90.
   end of a leading system message, evaluated alone from an empty cache (`_prime`), with the rest evaluated from
   there. Requests without such a message reuse nothing.
 * Putting the cache back at the boundary costs 0.10 s a reply; a system message of 49 tokens costs 0.83 s without.
-* Weights are used as mapped, not repacked: one reply costs 3 % more (48 against 41 ms a token out, but 17 against 21 ms a
-  token in), a server loads in 1.0 s instead of 2.4 … 3.8 and holds 0.25 GB of its own instead of 0.87.
+* Weights are used as mapped, not repacked: one reply costs 3 % more (48 against 41 ms a token out, but 17 against 21
+  ms a token in), a server loads in 1.0 s instead of 2.4 … 3.8 and holds 0.25 GB of its own instead of 0.87.
 """
 
 from __future__ import annotations
@@ -267,7 +267,7 @@ class _Server:
         settings.warmup = False
         settings.endpoint_slots = False
         settings.verbosity = -1  # errors come back as replies; stderr is the user's
-        # The runtime insists on a port of its own. Nobody may speak to it: a socket in a private folder, gone as soon as
+        # The runtime insists on a port of its own. Nobody may speak to it: a socket in a private folder, gone once
         # it is bound, and a key that nobody knows.
         settings.api_keys = [secrets.token_hex(32)]
         folder = Path(tempfile.mkdtemp(prefix="qdcgen-"))
@@ -402,8 +402,8 @@ class _Server:
 def _refused(fault: Mapping[str, Any]) -> RowFault:
     if fault.get("type") == "exceed_context_size_error":
         reason = (
-            f"the prompt has {fault.get('n_prompt_tokens'):,} tokens, and the embedded model takes {CONTEXT:,} of prompt and "
-            "reply together; shorten the prompt, or give this step another model"
+            f"the prompt has {fault.get('n_prompt_tokens'):,} tokens, the embedded model takes {CONTEXT:,} of prompt "
+            "and reply together; shorten the prompt, or give this step another model"
         )
         return RowFault("context", reason)
     return RowFault("request", f"the embedded model refused the request: {fault.get('message', fault)}")
@@ -466,7 +466,9 @@ def _mark(file: Path) -> str:
         )
         raise UsageError(message) from fault
     if not head.startswith(b"GGUF"):
-        message = f'{file}: not a model file: found {json.dumps(head[:4].decode("latin-1"))} at its start, expected "GGUF"'
+        message = (
+            f'{file}: not a model file: found {json.dumps(head[:4].decode("latin-1"))} at its start, expected "GGUF"'
+        )
         raise UsageError(message)
     return sha256(str(size).encode() + head + tail).hexdigest()[:12]
 

@@ -135,7 +135,7 @@ class Journal:
         connection.close()
 
     def totals(self) -> tuple[int, int, int, float | None]:
-        """Calls, tokens in, tokens out, and cost in US dollars (None when any price is unknown) over all invocations."""
+        """Calls, tokens in, tokens out, and cost in US dollars (None: a price is unknown) over all invocations."""
         count, tokens_in, tokens_out, cost, unknown = self._reader.execute(
             "SELECT COUNT(*), TOTAL(tokens_in), TOTAL(tokens_out), TOTAL(cost), COUNT(*) - COUNT(cost) FROM calls"
         ).fetchone()

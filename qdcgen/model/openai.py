@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -46,7 +47,9 @@ class OpenAI:
         self.name: str = alias.model
         self.in_flight: int = alias.max_in_flight
         self.url = (alias.api_base or home) + "/chat/completions"
-        self.price: tuple[float, float] | None = (alias.price.input / 1e6, alias.price.output / 1e6) if alias.price else None
+        self.price: tuple[float, float] | None = (
+            (alias.price.input / 1e6, alias.price.output / 1e6) if alias.price else None
+        )
         self.timeout = alias.timeout
         # A key goes only to the host it belongs to: the provider's own, or an address for which the recipe names it.
         self.variable = alias.key or ("" if alias.api_base else variable)
@@ -86,7 +89,7 @@ class OpenAI:
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))
                 wait = min(2 * wait, LONGEST_WAIT)
             status, payload, after = await self._post(body)
-            if status == 200:
+            if status == HTTPStatus.OK:
                 return self._reply(payload)
             said = f"{status}: {payload[:200].decode('utf-8', 'replace')}" if status else payload.decode()
             if status in STOP:
@@ -107,7 +110,7 @@ class OpenAI:
                 while not answer.content.at_eof() and len(payload) < MAX_BODY:
                     payload += await answer.content.read(MAX_BODY - len(payload))
                 return answer.status, payload, _seconds(answer.headers.get("Retry-After"))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return 0, f"no answer within {self.timeout:g} s".encode(), 0.0
         except aiohttp.ClientError as error:
             return 0, f"{type(error).__name__}: {error}".encode(), 0.0

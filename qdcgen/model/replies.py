@@ -31,7 +31,7 @@ def schema_text(schema: Mapping[str, Any]) -> str:
 def _validator(schema: str) -> Callable[[Any], Any]:
     from jsonschema_rs import validator_for
 
-    return validator_for(schema).iter_errors  # type: ignore[no-any-return]
+    return validator_for(schema).iter_errors
 
 
 def _loaded(text: str) -> Any:
@@ -69,7 +69,8 @@ def checked(text: str, schema: Mapping[str, Any], finish: str) -> Any:
         if finish == "length":
             raise ReplyFault("cut", f"reply cut at max_tokens after {len(text):,} characters", raw=text) from None
         raise ReplyFault("not JSON", f"reply is not JSON: {error}", raw=text) from None
-    for error in _validator(schema_text(schema))(value):
-        where = "".join(f".{part}" if isinstance(part, str) else f"[{part}]" for part in error.instance_path)
-        raise ReplyFault("schema", f"reply does not fit: {where.lstrip('.') or 'reply'}: {error.message}"[:400], raw=text)
+    for misfit in _validator(schema_text(schema))(value):
+        where = "".join(f".{part}" if isinstance(part, str) else f"[{part}]" for part in misfit.instance_path)
+        message = f"reply does not fit: {where.lstrip('.') or 'reply'}: {misfit.message}"
+        raise ReplyFault("schema", message[:400], raw=text)
     return value

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from qdcgen.errors import MissingExtra, ModelRefused, RunError
+from qdcgen.errors import ModelRefused, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,13 +17,9 @@ def embed(model: str, texts: Sequence[str]) -> list[list[float]]:
     """One vector a text, in order, as the provider gives them.
 
     Raises:
-        MissingExtra: litellm is not installed.
         ModelRefused: key, quota or permission.
         RunError: the provider cannot be reached, answers an error, or gives another number of vectors.
     """
-    if find_spec("litellm") is None:
-        what = "the embedder provider"
-        raise MissingExtra(what, "litellm")
     # Before the import: it otherwise fetches its price list from the network, and waits for it.
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     import litellm

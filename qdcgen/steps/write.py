@@ -73,8 +73,8 @@ class Write(Step):
     that earlier steps filled. Put what varies last: the shared beginning is then evaluated once.
     """
 
-    fields: dict[str, Annotated[Shape, BeforeValidator(_short, json_schema_input_type=Shape | str | list[Any])]] = Field(
-        min_length=1
+    fields: dict[str, Annotated[Shape, BeforeValidator(_short, json_schema_input_type=Shape | str | list[Any])]] = (
+        Field(min_length=1)
     )
     """Field → `string`, a list of allowed values, or a mapping such as `{type: integer, minimum: 1}`."""
     prompt: str = Field(min_length=1)

@@ -78,7 +78,9 @@ def test_batches_come_back_in_order_as_unit_rows(host: type[Host]) -> None:
     assert np.allclose(vectors, np.array([[4, 1], [1, 1], [8, 1]]) / np.sqrt([[17], [2], [65]]), atol=1e-5)
 
 
-def test_a_refused_key_ends_the_run_and_a_bad_request_says_why(host: type[Host], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_key_ends_the_run_and_a_bad_request_says_why(
+    host: type[Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "bad")
     with pytest.raises(ModelRefused, match="openai/m"):
         Provider(model="openai/m").embed(["a"])

@@ -66,19 +66,19 @@ def named(found: list[Measure]) -> dict[str, Measure]:
 
 def test_leaves_credit_their_ancestors_and_missing_ones_are_named_in_file_order() -> None:
     found = named(Nodes().measure(sample(topic=["cards/pin", "cards/pin", None, "elsewhere"])))
-    leaves = found["leaves asked and kept"]
+    leaves = found["leaves"]
     assert leaves.value == pytest.approx(1 / 3)
     assert (leaves.n, leaves.missing) == (2, ("cards/lost", "loans"))
     assert leaves.control == pytest.approx(1 - (2 / 3) ** 2)
     assert leaves.interval is None
-    top = found["nodes of level 1 asked and kept"]
+    top = found["nodes of level 1"]
     assert (top.value, top.missing) == (0.5, ("loans",))
     assert top.control == pytest.approx(((1 - (1 / 3) ** 2) + (1 - (2 / 3) ** 2)) / 2)
     assert "landed: not measured" in leaves.note
 
 
 def test_what_was_made_and_not_kept_is_not_called_kept() -> None:
-    assert "leaves asked" in named(Nodes().measure(sample(of="raw", topic=["loans"])))
+    assert "leaves" in named(Nodes().measure(sample(of="raw", topic=["loans"])))
 
 
 def test_evenness_is_one_for_equal_shares_and_none_without_rows() -> None:
@@ -188,7 +188,7 @@ def test_surprisal_is_nats_per_token_over_at_most_the_texts_asked_for() -> None:
     (one,) = Surprisal().measure(replace(table, surprisal=lambda some: [(6.0, 3)] * len(some)))
     assert (one.value, one.n, one.interval) == (2.0, 50, (2.0, 2.0))
     (one,) = Surprisal().measure(table)
-    assert (one.value, one.note) == (None, "the embedded model is not loaded")
+    assert (one.value, one.note) == (None, "read only where a recipe's rows come from the embedded model")
     (one,) = Surprisal().measure(replace(table, surprisal=lambda some: [(0.0, 0)] * len(some)))
     assert one.value is None
 

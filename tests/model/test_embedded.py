@@ -43,7 +43,9 @@ def _request(number: int, *, tokens: int = 60, schema: dict[str, Any] | None = S
     """One of many requests, of three kinds: two shared system messages, and none."""
     system = SYSTEMS[number % 3]
     messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": f"Write message {number} about {'late or ' * (number % 4)}lost things."})
+    messages.append(
+        {"role": "user", "content": f"Write message {number} about {'late or ' * (number % 4)}lost things."}
+    )
     return Request("writer", messages, schema, 0.8, 0.95, tokens, number)
 
 
@@ -213,7 +215,9 @@ except KeyboardInterrupt:
     sys.exit(130)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     time.sleep(0.7)

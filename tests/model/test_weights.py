@@ -126,7 +126,8 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
 def test_processes_joining_at_once_agree(parts: Path) -> None:
     body = "weights._BLOCK = 512; print(weights.joined(tiny))"
     running = [
-        subprocess.Popen(_script(body), env=_environment(parts), stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)
+        subprocess.Popen(_script(body), env=_environment(parts), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
     ]
     for process in running:
         out, err = process.communicate(timeout=60)
