@@ -90,11 +90,18 @@ def _forbidden(recipe: Recipe, axis: str, names: Mapping[str, Any]) -> bool:
             continue
         for other, pattern in entry.items():
             value = names.get(other)
-            if value is None or not (match(pattern, value) if other in recipe.taxonomies else str(value) == pattern):
+            if value is None or not _fits(recipe, other, pattern, value):
                 break
         else:
             return True
     return False
+
+
+def _fits(recipe: Recipe, axis: str, pattern: str, value: Any) -> bool:
+    """Whether a drawn value is what a pattern names; a pattern that names an inner node covers what is below it."""
+    if (tree := recipe.taxonomies.get(axis)) is None:
+        return str(value) == pattern
+    return any(match(pattern, node) for node in tree.line(value.id))
 
 
 async def rows(

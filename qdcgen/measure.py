@@ -81,6 +81,7 @@ def samples_of(
     filters: Sequence[str] = (),
     attempts: pl.DataFrame | None = None,
     surprisal: Callable[[Sequence[str]], Sequence[tuple[float, int]]] | None = None,
+    forbidden: Callable[[Mapping[str, str]], bool] = lambda _: False,
 ) -> list[Sample]:
     """One sample for each population (`raw`, `kept`, `anchor`, …), sharing one embedding pass.
 
@@ -105,6 +106,7 @@ def samples_of(
             strategies=strategies,
             attempts=attempts,
             surprisal=surprisal,
+            forbidden=forbidden,
             filters=filters,
         )
         for of, (frame, texts) in taken.items()

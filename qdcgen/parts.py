@@ -85,6 +85,10 @@ def _no_template(source: str, _names: Mapping[str, Any]) -> str:
     raise LookupError(message)
 
 
+def _nothing_is(_values: Mapping[str, str]) -> bool:
+    return False
+
+
 def _no_vectors(_texts: Sequence[str]) -> Any:
     message = "this part was not given an embedder"
     raise LookupError(message)
@@ -179,6 +183,8 @@ class Sample:
     strategies: Sequence[Sequence[str]] = ()
     attempts: pl.DataFrame | None = None
     surprisal: Callable[[Sequence[str]], Sequence[tuple[float, int]]] | None = None
+    forbidden: Callable[[Mapping[str, str]], bool] = _nothing_is
+    """Whether the recipe forbids rows with these values (a leaf's path, or a layer's value) on these two axes."""
     filters: Sequence[str] = ()
     equal_n: int | None = None
     equal_words: float | None = None

@@ -11,7 +11,7 @@ from qdcgen.report.contents import GateResult, Report
 from qdcgen.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import polars as pl
 
@@ -122,6 +122,7 @@ def of_run(store: Store, recipe: Recipe, model: str) -> Report:
         filters=filters,
         attempts=history,
         surprisal=surprisal(recipe.models),
+        forbidden=_forbidden(recipe),
     )
     measures = measure(samples, _metrics()) if samples else []
     planned = rounds.planned(store)
@@ -148,6 +149,27 @@ def of_run(store: Store, recipe: Recipe, model: str) -> Report:
         gates=list(_gates(recipe, measures)),
         remarks=_remarks(recipe),
     )
+
+
+def _forbidden(recipe: Recipe) -> Callable[[Mapping[str, str]], bool]:
+    """Whether an entry under `forbid:` that names no other axis rules this pair out."""
+    from qdcgen.taxonomy import match
+
+    lines = {axis: {leaf.path: tree.line(leaf.id) for leaf in tree.leaves} for axis, tree in recipe.taxonomies.items()}
+    above = {axis: {path: tuple(line) for path, line in of.items()} for axis, of in lines.items()}
+
+    def fits(axis: str, pattern: str, value: str) -> bool:
+        if axis not in above:
+            return value == pattern
+        return any(match(pattern, node) for node in above[axis].get(value, ()))
+
+    def answer(pair: Mapping[str, str]) -> bool:
+        return any(
+            set(entry) <= set(pair) and all(fits(axis, pattern, pair[axis]) for axis, pattern in entry.items())
+            for entry in recipe.forbid
+        )
+
+    return answer if recipe.forbid else lambda _: False
 
 
 def _text(recipe: Recipe) -> pl.Expr:
@@ -245,7 +267,7 @@ def of_file(path: Path, *, text: tuple[str, ...], axes: tuple[str, ...], embedde
     name, _, setting = (embedder or "wordllama").partition(":")
     kind: Any = parts.find("embedders", name)
     part = kind.model_validate(settings_of(kind, setting or None))
-    sample = sample_of_file(frame, column, part, of=path.stem, axes=axes)
+    sample = sample_of_file(frame, column, part, of="rows", axes=axes)
     facts = {"file": str(path), "rows": f"{frame.height:,}", "text": " + ".join(text) or "found by itself"}
     facts |= {"embedder": part.label, "version": f"qdcgen {__version__}"}
     return Report(title=path.name, facts=facts, measures=measure([sample], _metrics()))

@@ -35,7 +35,7 @@ from qdcgen.rows import Node, Taxonomy
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "inline", "match", "matching", "read", "shares", "weighted"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "covers", "inline", "match", "matching", "read", "shares", "weighted"]
 
 MAX_NODES = 2_000_000
 """A tree with more nodes is refused; the largest public code table we know, SNOMED CT, has 360,000."""
@@ -990,6 +990,18 @@ def match(pattern: str, node: Node) -> bool:
         return _path_pattern(pattern).fullmatch(node.path) is not None
     word = _word_pattern(pattern)
     return any(word.fullmatch(said) is not None for said in (node.id, node.label, node.path))
+
+
+def covers(pattern: str, node: Node) -> bool:
+    """Whether the pattern names the node or one above it, told from the node's path alone.
+
+    Nodes above it are known by path and label here, not by a table's own ids; `matching` knows those too.
+    """
+    if match(pattern, node):
+        return True
+    above, slash, _ = node.path.rpartition("/")
+    label = above.rpartition("/")[2].replace("%2F", "/")
+    return bool(slash) and covers(pattern, Node(above, label, above, node.depth - 1))
 
 
 def matching(pattern: str, taxonomy: Taxonomy) -> list[bool]:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from qdcgen.errors import nearest
 from qdcgen.parts import Layer, Position, Problem, Scene
-from qdcgen.taxonomy import match
+from qdcgen.taxonomy import covers
 
 
 def _listed(value: Any) -> Any:
@@ -80,6 +80,6 @@ class Choice(Layer):
 def _fits(wanted: Mapping[str, str], names: Mapping[str, Any]) -> bool:
     for axis, pattern in wanted.items():
         value = names.get(axis)
-        if value is None or not (match(pattern, value) if hasattr(value, "path") else str(value) == pattern):
+        if value is None or not (covers(pattern, value) if hasattr(value, "path") else str(value) == pattern):
             return False
     return True

@@ -26,7 +26,7 @@ class Pairs(Metric):
     values met. Control: the expected share if the same n rows had been drawn uniformly over the N pairs, exactly
     1 - (1 - 1/N)^n. Shares are exact counts, so they have no interval.
 
-    What makes it lie: pairs that the recipe forbids count as missing; a layer's value that no row has is not known
+    What makes it lie: a layer's value that no row has is not known
     here, so it is not missing either; and it counts what was asked for, not what the text became.
     """
 
@@ -64,13 +64,15 @@ class Pairs(Metric):
     def _pair(self, sample: Sample, one: str, other: str, rows: Sequence[str], columns: Sequence[str]) -> Measure:
         import polars as pl
 
-        axis, cells = f"{one} × {other}", len(rows) * len(columns)
+        axis = f"{one} × {other}"
+        never = {(r, c) for r in rows for c in columns if sample.forbidden({one: r, other: c})}
+        cells = len(rows) * len(columns) - len(never)
         name = "pairs"
         if not {one, other} <= set(sample.frame.columns) or not cells:
             return Measure("coverage", name, None, of=sample.of, axis=axis, note="too few: no rows carry both axes")
         both = sample.frame.select(pl.col(one, other).cast(pl.String)).drop_nulls()
         both = both.filter(pl.col(one).is_in(list(rows)) & pl.col(other).is_in(list(columns)))
-        held = set(both.unique().iter_rows())
+        held = set(both.unique().iter_rows()) - never
         return Measure(
             "coverage",
             name,
@@ -83,7 +85,7 @@ class Pairs(Metric):
             axis=axis,
             note="what was asked for; landed: not measured"
             + (f"; the first {LISTED} missing are named" if cells - len(held) > LISTED else ""),
-            missing=tuple(_missing(rows, columns, held)),
+            missing=tuple(_missing(rows, columns, held | never)),
         )
 
 

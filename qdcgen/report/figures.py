@@ -153,6 +153,11 @@ def clip(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
+def clip_left(text: str, most: int) -> str:
+    """The end of `text` in at most `most` characters: of a path, the end says more."""
+    return text if len(text) <= most else "…" + text[len(text) - most + 1 :]
+
+
 def bar(share: float, width: int) -> str:
     """`width` characters for a share of 0 … 1, in half steps; full only for 1, and never empty above 0."""
     halves = 2 * width if share >= 1 else min(max(int(share * 2 * width), int(share > 0)), 2 * width - 1)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["TABLES", "Grid", "Line", "Notes", "grids"]
 
 TABLES: Mapping[str, str] = {
-    "coverage": "which regions the rows were asked to cover",
+    "coverage": "which regions there are rows for",
     "diversity": "how far the texts are from saying the same",
     "complexity": "how hard the texts are",
     "quality": "how much of what was made is right",
@@ -101,9 +101,26 @@ class Grid:
 
     @property
     def missing(self) -> list[tuple[Line, Measure]]:
-        """The lines that lack something by name, each with the measure that says so (that of kept rows first)."""
+        """The lines that lack something by name, each with the measure that says so (that of kept rows first).
+
+        Of the lines of one axis the one that lacks least comes first: the highest level that lacks something, whose
+        names say most; the others lack what is below those names, and more.
+        """
         named = ((line, [m for m in line.by.values() if m.missing]) for line in self.lines)
-        return [(line, next((m for m in ms if m.of == "kept"), ms[0])) for line, ms in named if ms]
+        found = [(line, next((m for m in ms if m.of == "kept"), ms[0])) for line, ms in named if ms]
+        axes = list(dict.fromkeys(line.axis for line, _ in found))
+        return sorted(found, key=lambda pair: (axes.index(pair[0].axis), len(pair[1].missing)))
+
+    def told_missing(self) -> list[tuple[Line, Measure, str]]:
+        """The first of `missing` for each axis, with a clause on how many the axis's other lines lack."""
+        by_axis: dict[str, list[tuple[Line, Measure]]] = {}
+        for line, measure in self.missing:
+            by_axis.setdefault(line.axis, []).append((line, measure))
+        told = []
+        for (line, measure), *rest in by_axis.values():
+            others = ", ".join(f"{figures.count(len(m.missing))} of {other.name}" for other, m in rest)
+            told.append((line, measure, f"; also {others}" if others else ""))
+        return told
 
 
 @dataclass(slots=True)

@@ -110,7 +110,7 @@ def _grid(grid: Grid) -> Iterator[str]:
     yield f"{TABLES[grid.table].capitalize()}."
     yield _table(headers, [False, False, *([True] * len(shown)), True, True], rows)
     if grid.missing:
-        yield "\n".join(_missing(line, measure) for line, measure in grid.missing)
+        yield "\n".join(_missing(line, measure, others) for line, measure, others in grid.told_missing())
     if notes.numbers:
         yield "<br>\n".join(f"<sup>{number}</sup> {_prose(note)}" for note, number in notes.numbers.items())
 
@@ -137,10 +137,10 @@ def _angles(figure: str) -> str:
     return figure.translate(_ENTITIES)
 
 
-def _missing(line: Line, measure: Measure) -> str:
+def _missing(line: Line, measure: Measure, others: str) -> str:
     axis = f" of {_code(line.axis)}" if line.axis else ""
     names = [_code(name, 60) for name in measure.missing[:_NAMED]]
-    return f"- missing from {_prose(line.name, 120)}{axis}: {_listed(names, len(measure.missing))}"
+    return f"- missing from {_prose(line.name, 120)}{axis}: {_listed(names, len(measure.missing))}{_prose(others)}"
 
 
 def _gates(gates: Sequence[GateResult]) -> Iterator[str]:

@@ -98,8 +98,8 @@ def hanging(mark: str, text: Text) -> Table:
 
 def listed(names: Sequence[str], more: str) -> str:
     """The first eight names, then how many there are besides and what to type to see them."""
-    shown = ", ".join(figures.clip(printable(name), 60) for name in names[:NAMED])
-    return f"{shown}, and {figures.count(len(names) - NAMED)} more: {more}" if len(names) > NAMED else shown
+    shown = "; ".join(figures.clip_left(printable(name), 60) for name in names[:NAMED])
+    return f"{shown}; and {figures.count(len(names) - NAMED)} more: {more}" if len(names) > NAMED else shown
 
 
 def columns(pairs: Mapping[str, str]) -> Table:

@@ -39,11 +39,11 @@ def add_grid(page: Page, grid: Grid, more: str) -> None:
     notes = Notes()
     for shown in _side_by_side(grid, page.width):
         page.add(_set(grid, shown, page.width, notes))
-    for line, measure in grid.missing:
+    for line, measure, others in grid.told_missing():
         axis = f", {line.axis}" if line.axis else ""
-        heading = f"missing from {line.name}{axis}: {figures.count(len(measure.missing))}"
+        heading = f"missing from {line.name}{axis}: {figures.count(len(measure.missing))}{others}"
         names = words(listed(measure.missing, more), most=1200)
-        page.add(words(heading, "yellow", most=_LONGEST_LABEL), indented(names, 2))
+        page.add(words(heading, "yellow", most=3 * _LONGEST_LABEL), indented(names, 2))
     for sentence, number in notes.numbers.items():
         page.add(hanging(superscript(number), words(sentence, "dim", most=600)))
     for reason, untold in silent.items():
