@@ -17,20 +17,16 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from qdcgen import parts, strict_yaml, taxonomy, template
+from qdcgen import parts, scrutiny, strict_yaml, taxonomy, taxonomy_files
 from qdcgen.errors import Fault, QdcgenError, RecipeError, UsageError, nearest
-from qdcgen.parts import Part, Scene
+from qdcgen.parts import Part
 from qdcgen.rows import Taxonomy
+from qdcgen.scrutiny import Bound, Gate
+from qdcgen.strict_yaml import dotted
 
 __all__ = ["Alias", "Bound", "Entry", "Gate", "Measuring", "Recipe", "Source", "Strategy", "Target", "load"]
 
-KeyPath = tuple[str | int, ...]
-
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
-RESERVED = frozenset(
-    {"range", "loop", "true", "false", "none", "self", "and", "or", "not", "in", "is", "if", "else", "for"}
-)
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 LONGEST = 60
 """Characters of a found value that a message shows."""
@@ -172,53 +168,6 @@ class Measuring(_Frozen):
             if isinstance(value.get("anchor"), str):
                 value = {**value, "anchor": {"file": value["anchor"]}}
         return value
-
-
-class Bound(NamedTuple):
-    """A closed interval that a measure must lie in; open ends are infinite. `strict` excludes the ends."""
-
-    low: float
-    high: float
-    strict: bool
-    text: str
-
-    def holds(self, value: float | None) -> bool:
-        """False also for a value that could not be computed: a gate without its number is broken."""
-        if value is None:
-            return False
-        return self.low < value < self.high if self.strict else self.low <= value <= self.high
-
-
-_NUMBER = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-
-
-def bound(text: str) -> Bound:
-    """`>= 0.98`, `<= 0.02`, `> 1`, `< 2` or `0.2..0.4`.
-
-    Raises:
-        ValueError: anything else.
-    """
-    said = str(text).strip()
-    infinity = float("inf")
-    if found := re.fullmatch(rf"(<=|>=|<|>)\s*({_NUMBER})", said):
-        sign, number = found[1], float(found[2])
-        low, high = (number, infinity) if sign[0] == ">" else (-infinity, number)
-        return Bound(low, high, len(sign) == 1, said)
-    if found := re.fullmatch(rf"({_NUMBER})\s*\.\.\s*({_NUMBER})", said):
-        low, high = float(found[1]), float(found[2])
-        if low <= high:
-            return Bound(low, high, strict=False, text=said)
-    raise ValueError(f"expected a bound such as '>= 0.98', '<= 0.02' or '0.2..0.4', found {said!r}")
-
-
-class Gate(NamedTuple):
-    """A bound on a measure of one table, and where the recipe sets it."""
-
-    table: str
-    measure: str
-    bound: Bound
-    file: str
-    line: int
 
 
 class Recipe(_Frozen):
@@ -378,33 +327,11 @@ def loads(
             "measure": recipe.measure.model_copy(update={"embedder": _embedder(marked, recipe, faults)}),
         }
     )
-    recipe = recipe.model_copy(update={"bounds": tuple(_gates(recipe, marked, faults))})
-    _check(recipe, marked, faults)
+    recipe = recipe.model_copy(update={"bounds": tuple(scrutiny.gates(recipe, marked, faults))})
+    scrutiny.check(recipe, marked, faults)
     if faults:
         raise RecipeError(faults)
     return recipe
-
-
-def inside(folder: Path, name: str, allowed: tuple[Path, ...] = ()) -> Path:
-    """The file `name` in `folder`, symbolic links followed.
-
-    Raises:
-        ValueError: it lies outside `folder` and every allowed folder, or is no regular file.
-    """
-    try:
-        path = (folder / name).resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"file {name!r} cannot be looked up: {error}") from None
-    roots = [folder.resolve(), *(root.resolve() for root in allowed)]
-    if not any(path.is_relative_to(root) for root in roots):
-        raise ValueError(
-            f"file {name!r} lies outside the recipe's folder; copy it there, or allow its folder: --allow-dir "
-            f"{os.path.relpath(path.parent) if path.parent.is_dir() else path.parent}"
-        )
-    if not path.is_file():
-        near = nearest(path.name, [p.name for p in path.parent.glob("*")][:1000]) if path.parent.is_dir() else ""
-        raise ValueError(f"no file {name!r} in {path.parent if path.parent.is_dir() else folder}{near}")
-    return path
 
 
 def _override(marked: strict_yaml.Marked, override: str) -> None:
@@ -412,7 +339,7 @@ def _override(marked: strict_yaml.Marked, override: str) -> None:
     if not sign or not key:
         raise UsageError(f"--set {override}: expected PATH=VALUE, e.g. --set target.rows=50")
     value = strict_yaml.parse(said, f"--set {key}")
-    path: KeyPath = ()
+    path: strict_yaml.Path = ()
     holder: Any = marked.data
     words = key.split(".")
     for depth, word in enumerate(words):
@@ -438,7 +365,7 @@ def _override(marked: strict_yaml.Marked, override: str) -> None:
 def _variables(marked: strict_yaml.Marked, faults: list[Fault]) -> None:
     """Fill in `${VAR}` below models:, the one place where a recipe depends on the machine it runs on."""
 
-    def fill(value: Any, path: KeyPath) -> Any:
+    def fill(value: Any, path: strict_yaml.Path) -> Any:
         if isinstance(value, dict):
             return {key: fill(item, (*path, key)) for key, item in value.items()}
         if isinstance(value, list):
@@ -479,7 +406,9 @@ def _listed_parts(marked: strict_yaml.Marked, data: dict[str, Any], key: str, ki
     return [entry for entry in found if entry is not None] or said
 
 
-def _part(marked: strict_yaml.Marked, kind: str, said: Any, path: KeyPath, faults: list[Fault]) -> Entry | None:
+def _part(
+    marked: strict_yaml.Marked, kind: str, said: Any, path: strict_yaml.Path, faults: list[Fault]
+) -> Entry | None:
     if isinstance(said, str):
         name, settings, below = said, None, path
     elif isinstance(said, dict) and len(said) == 1:
@@ -488,13 +417,13 @@ def _part(marked: strict_yaml.Marked, kind: str, said: Any, path: KeyPath, fault
     else:
         what = f"{len(said)} keys" if isinstance(said, dict) else repr(said)
         faults.append(
-            marked.fault(path, f"{_dotted(path)}: found {what}; expected one {kind[:-1]}, e.g. {{name: {{…}}}}")
+            marked.fault(path, f"{dotted(path)}: found {what}; expected one {kind[:-1]}, e.g. {{name: {{…}}}}")
         )
         return None
     try:
         part = parts.find(kind, name)
     except QdcgenError as error:
-        faults.append(marked.fault(below, f"{_dotted(path)}: {error}", at_key=True))
+        faults.append(marked.fault(below, f"{dotted(path)}: {error}", at_key=True))
         return None
     try:
         return Entry(name, part.model_validate(settings_of(part, settings)))
@@ -529,11 +458,9 @@ def _embedder(marked: strict_yaml.Marked, recipe: Recipe, faults: list[Fault]) -
 # ── faults ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _dotted(path: KeyPath) -> str:
-    return ".".join(str(word) for word in path)
-
-
-def _faults(marked: strict_yaml.Marked, error: ValidationError, model: type[BaseModel], above: KeyPath) -> list[Fault]:
+def _faults(
+    marked: strict_yaml.Marked, error: ValidationError, model: type[BaseModel], above: strict_yaml.Path
+) -> list[Fault]:
     """Pydantic's errors in our words, each at its own place."""
     found = []
     for one in error.errors(include_url=False):
@@ -541,19 +468,19 @@ def _faults(marked: strict_yaml.Marked, error: ValidationError, model: type[Base
         kind, said = one["type"], one["input"]
         if kind == "extra_forbidden":
             known = _known_keys(model, one["loc"][:-1])
-            message = f"unknown key {_dotted(path)!r}{nearest(str(path[-1]), known)}"
+            message = f"unknown key {dotted(path)!r}{nearest(str(path[-1]), known)}"
             if known and "did you mean" not in message:
                 message += f"; expected one of {', '.join(known[:12])}"
             found.append(marked.fault(path, message, at_key=True))
         elif kind == "missing":
-            found.append(marked.fault(path[:-1], f"{_dotted(path)} is missing", at_key=len(path) > 1))
+            found.append(marked.fault(path[:-1], f"{dotted(path)} is missing", at_key=len(path) > 1))
         else:
             message = one["msg"].removeprefix("Value error, ")
             message = message[0].lower() + message[1:]
             shown = repr(said) if isinstance(said, (str, int, float, bool, type(None))) else f"a {_kind(said)}"
             shown = shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
             tail = "" if "found" in message or kind == "value_error" else f", found {shown}"
-            found.append(marked.fault(path, f"{_dotted(path)}: {message}{tail}"))
+            found.append(marked.fault(path, f"{dotted(path)}: {message}{tail}"))
     return found
 
 
@@ -578,7 +505,29 @@ def _known_keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]
     return []
 
 
-# ── checks that need the whole recipe ───────────────────────────────────────────────────────────────────────────────
+# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def inside(folder: Path, name: str, allowed: tuple[Path, ...] = ()) -> Path:
+    """The file `name` in `folder`, symbolic links followed.
+
+    Raises:
+        ValueError: it lies outside `folder` and every allowed folder, or is no regular file.
+    """
+    try:
+        path = (folder / name).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"file {name!r} cannot be looked up: {error}") from None
+    roots = [folder.resolve(), *(root.resolve() for root in allowed)]
+    if not any(path.is_relative_to(root) for root in roots):
+        raise ValueError(
+            f"file {name!r} lies outside the recipe's folder; copy it there, or allow its folder: --allow-dir "
+            f"{os.path.relpath(path.parent) if path.parent.is_dir() else path.parent}"
+        )
+    if not path.is_file():
+        near = nearest(path.name, [p.name for p in path.parent.glob("*")][:1000]) if path.parent.is_dir() else ""
+        raise ValueError(f"no file {name!r} in {path.parent if path.parent.is_dir() else folder}{near}")
+    return path
 
 
 def _read_taxonomies(
@@ -591,14 +540,14 @@ def _read_taxonomies(
 ) -> dict[str, Taxonomy]:
     trees: dict[str, Taxonomy] = {}
     for axis, source in recipe.taxonomy.items():
-        path: KeyPath = ("taxonomy", axis)
+        path: strict_yaml.Path = ("taxonomy", axis)
         try:
             if source.file is not None:
                 columns = source.model_dump(
                     include={"id", "parent", "label", "text", "weight", "levels", "exclude", "root"}
                 )
                 said: list[str] = []
-                tree = taxonomy.read(axis, inside(folder, source.file, allowed), notes=said, **columns)
+                tree = taxonomy_files.read(axis, inside(folder, source.file, allowed), notes=said, **columns)
                 notes += [f"taxonomy {axis}: {note}" for note in said]
             else:
                 line, _ = marked.values.get((*path, "tree")) or marked.values.get(path, (1, 1))
@@ -610,114 +559,5 @@ def _read_taxonomies(
         except RecipeError as error:
             faults += error.faults
         except (ValueError, UsageError) as error:
-            faults.append(marked.fault((*path, "file"), f"{_dotted(path)}: {error}"))
+            faults.append(marked.fault((*path, "file"), f"{dotted(path)}: {error}"))
     return trees
-
-
-def _gates(recipe: Recipe, marked: strict_yaml.Marked, faults: list[Fault]) -> typing.Iterator[Gate]:
-    for table, bounds in recipe.gates.items():
-        for name, said in bounds.items():
-            path: KeyPath = ("gates", table, name)
-            known = _gate_names(table)
-            if name not in known:
-                faults.append(
-                    marked.fault(path, f"no {table} measure called {name!r}{nearest(name, known)}", at_key=True)
-                    if known
-                    else marked.fault(path, f"{table} has no measures to bound", at_key=True)
-                )
-                continue
-            try:
-                yield Gate(table, name, bound(said), marked.file, marked.keys.get(path, (0, 0))[0])
-            except ValueError as error:
-                faults.append(marked.fault(path, f"{_dotted(path)}: {error}"))
-
-
-def _gate_names(table: str) -> list[str]:
-    found: list[str] = []
-    for name in parts.names("metrics"):
-        metric: Any = parts.find("metrics", name)
-        if metric.table == table:
-            found += metric.gates
-    return found
-
-
-def _check(recipe: Recipe, marked: strict_yaml.Marked, faults: list[Fault]) -> None:
-    """Names: every axis, field, alias and pattern that is used exists, and none means two things."""
-    axes = [*recipe.taxonomy, *recipe.layers]
-    for kind in ("models", "taxonomy", "layers"):
-        for name in getattr(recipe, kind):
-            if kind != "models" and (not NAME.match(name) or name in RESERVED):
-                message = f"{kind} name {name!r}: expected letters, digits and _, starting with a letter"
-                faults.append(marked.fault((kind, name), message, at_key=True))
-    both = set(recipe.taxonomy) & set(recipe.layers)
-    faults += [marked.fault(("layers", name), f"{name!r} is a taxonomy already", at_key=True) for name in both]
-    _check_strategies(recipe, marked, faults)
-    _check_forbid(recipe, marked, axes, faults)
-    _check_parts(recipe, marked, faults)
-    fields = recipe.fields
-    for name in recipe.measure.text:
-        if name not in fields:
-            message = f"measure.text: no field called {name!r}{nearest(name, list(fields))}"
-            faults.append(marked.fault(("measure", "text"), message))
-
-
-def _check_strategies(recipe: Recipe, marked: strict_yaml.Marked, faults: list[Fault]) -> None:
-    for number, strategy in enumerate(recipe.strategies):
-        for place, axis in enumerate(strategy.axes):
-            path: KeyPath = ("strategies", number, "axes", place)
-            if axis not in recipe.taxonomy:
-                message = f"strategies.{number}: no taxonomy called {axis!r}{nearest(axis, list(recipe.taxonomy))}"
-                faults.append(marked.fault(path, message))
-            elif axis in strategy.axes[:place]:
-                faults.append(marked.fault(path, f"strategies.{number}: {axis!r} twice"))
-
-
-def _check_forbid(recipe: Recipe, marked: strict_yaml.Marked, axes: list[str], faults: list[Fault]) -> None:
-    for number, entry in enumerate(recipe.forbid):
-        if not entry:
-            faults.append(marked.fault(("forbid", number), f"forbid.{number} is empty and would forbid every row"))
-        for axis, pattern in entry.items():
-            path: KeyPath = ("forbid", number, axis)
-            if axis not in axes:
-                faults.append(
-                    marked.fault(path, f"forbid.{number}: no axis called {axis!r}{nearest(axis, axes)}", at_key=True)
-                )
-            elif tree := recipe.taxonomies.get(axis):
-                if not any(taxonomy.match(pattern, node) for node in tree.nodes):
-                    close = nearest(pattern, [node.path for node in tree.nodes][:5000])
-                    faults.append(marked.fault(path, f"forbid.{number}: {pattern!r} matches no node of {axis}{close}"))
-            elif axis in recipe.layers and (known := recipe.layers[axis].part.support()) is not None:
-                words = [str(value) for value in known]
-                if pattern not in words:
-                    message = f"forbid.{number}: {axis} is never {pattern!r}{nearest(pattern, words)}"
-                    faults.append(marked.fault(path, message))
-
-
-def _check_parts(recipe: Recipe, marked: strict_yaml.Marked, faults: list[Fault]) -> None:
-    axes: dict[str, Any] = {**recipe.taxonomies, **{name: entry.part for name, entry in recipe.layers.items()}}
-    models = list(recipe.models)
-    fields: dict[str, Mapping[str, Any]] = {}
-
-    def ask(entry: Entry, above: KeyPath, scene: Scene) -> None:
-        for problem in entry.part.problems(scene):
-            path = (*above, entry.name, *problem.path)
-            faults.append(marked.fault(path, f"{_dotted((*above, entry.name, *problem.path))}: {problem.message}"))
-
-    def scene() -> Scene:
-        return Scene(axes, dict(fields), models, lambda source: set(template.names_in(source)))
-
-    drawn: dict[str, Any] = dict(recipe.taxonomies)
-    for axis, entry in recipe.layers.items():
-        ask(entry, ("layers", axis), Scene(drawn, {}, models, lambda source: set(template.names_in(source))))
-        drawn[axis] = entry.part
-    for number, entry in enumerate(recipe.generate):
-        ask(entry, ("generate", number), scene())
-        for field in entry.part.fills():
-            if field in axes or not NAME.match(field) or field in RESERVED:
-                why = (
-                    "is an axis already" if field in axes else "expected letters, digits and _, starting with a letter"
-                )
-                faults.append(marked.fault(("generate", number, entry.name), f"field {field!r}: {why}"))
-        fields.update(entry.part.fills())
-    for number, entry in enumerate(recipe.filters):
-        ask(entry, ("filters", number), scene())

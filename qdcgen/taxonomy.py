@@ -1,12 +1,10 @@
-"""Taxonomies: a tree written in the recipe, or a table or tree in a file, becomes a `Taxonomy`.
+"""Taxonomies, the words: trees written in the recipe; weights, shares and patterns over the nodes.
 
-Where a node's id comes from. A table with an id column keeps its own ids. A tree, and a table of path columns, is named
-by the slash path of labels, in which a literal `/` of a label is written `%2F` (and a literal `%2F` or `%25` is written
-`%252F` or `%2525`), so that two nodes never share an id. Labels are text and nothing else: `../x` is a label, never a
-path on disk.
+Files are read by `qdcgen.taxonomy_files`, which plants its trees here.
 
-Several parents. A row may name more than one parent (`a|b`). The first is its place in the tree, and a note says how
-many rows that concerned; nothing is planned twice.
+Ids. A node of a tree is named by the slash path of labels, in which a literal `/` of a label is written `%2F` (and a
+literal `%2F` or `%25` is written `%252F` or `%2525`), so that two nodes never share an id. Labels are text and nothing
+else: `../x` is a label, never a path on disk.
 
 Shares. Every leaf has the same share of the rows; a weight multiplies the share of its leaf, or of every leaf below its
 inner node (see `shares`).
@@ -14,52 +12,50 @@ inner node (see `shares`).
 
 from __future__ import annotations
 
-import csv
-import gc
-import io
-import json
 import math
 import re
-from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from qdcgen.errors import Fault, RecipeError, nearest
 from qdcgen.rows import Node, Taxonomy
+from qdcgen.strict_yaml import Word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "covers", "inline", "match", "matching", "read", "shares", "weighted"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_NODES",
+    "TEXTS",
+    "FileFaults",
+    "covers",
+    "escaped",
+    "inline",
+    "match",
+    "matching",
+    "plant",
+    "shares",
+    "weight_of",
+    "weighted",
+    "word",
+]
 
 MAX_NODES = 2_000_000
 """A tree with more nodes is refused; the largest public code table we know, SNOMED CT, has 360,000."""
 MAX_DEPTH = 64
 """More levels are refused; WordNet's deepest noun has 20."""
-MAX_BYTES = 512 * 2**20
-"""Larger files are refused unread."""
 MAX_FAULTS = 20
 """Faults listed per file; the rest is counted."""
 _HELD = 10_000
 """Faults held before sorting: 2,000,000 bad rows must not cost a gigabyte of messages."""
-_RING = 6
-"""Members of a cycle that are named."""
-
-_IDS = ("id", "code", "synset", "key", "node_id", "node", "identifier", "notation", "qcode", "uri", "@id")
-_PARENTS = ("parent", "parents", "parent_id", "parent_ids", "parentid", "parent_code", "parent_technique", "broader")
-_LABELS = ("label", "name", "title", "preflabel", "pref_label", "term", "slug")
-_TEXTS = ("definition", "description", "gloss", "text", "scope_note")
-_WEIGHTS = ("weight", "weights")
-_LEVEL = re.compile(r"(?:level|lvl|l|tier)_?\d+\Z")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is 8 times as fast; a wheel may lack it
+TEXTS = ("definition", "description", "gloss", "text", "scope_note")
+"""Usual names of a node's definition, in a table or an object."""
 
 
-class _Faults:
+class FileFaults:
     """Faults of one file, told all at once."""
 
     def __init__(self, file: str) -> None:
@@ -68,6 +64,7 @@ class _Faults:
         self.more = 0
 
     def add(self, message: str, line: int = 0, column: int = 0) -> None:
+        """Keep a fault, or count it where too many are held."""
         message = message.removeprefix(f"line {line}: ")  # the fault's own place says so already
         if len(self.listed) < _HELD:
             self.listed.append(Fault(self.file, line, column, message))
@@ -94,18 +91,6 @@ class _Faults:
             raise self.error()
 
 
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Pause the garbage collector: reading makes no cycles, and it looked at every row again and again (×2 in time)."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
-
-
 # ── trees ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -119,8 +104,8 @@ def inline(name: str, tree: Any, where: str) -> Taxonomy:
         RecipeError: an empty or duplicate label, a label that is a list or mapping, no node at all, too deep or large.
     """
     file, line = _place(where)
-    faults = _Faults(file)
-    nodes = _plant(tree, faults, line, objects=False)
+    faults = FileFaults(file)
+    nodes = plant(tree, faults, line, objects=False)
     faults.check()
     return Taxonomy(name, tuple(nodes))
 
@@ -131,22 +116,14 @@ def _place(where: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else (where, 0)
 
 
-class _At(str):
-    """A word of a YAML file that knows its place."""
-
-    __slots__ = ("column", "line")
-    line: int
-    column: int
-
-
-def _escaped(label: str) -> str:
+def escaped(label: str) -> str:
     """The label as one segment of a slash path; injective."""
     if "/" not in label and "%2" not in label:
         return label
     return label.replace("%25", "%2525").replace("%2F", "%252F").replace("/", "%2F")
 
 
-def _plant(tree: Any, faults: _Faults, line: int, *, objects: bool) -> list[Node]:
+def plant(tree: Any, faults: FileFaults, line: int, *, objects: bool) -> list[Node]:
     """Nodes of a nested tree in the order written. `objects`: `{name: …, children: […]}` is one node, as D3 has it."""
     nodes: list[Node] = []
     _grow(tree, None, nodes, faults, line, objects)
@@ -159,7 +136,7 @@ def _grow(
     tree: Any,
     above: Node | None,
     nodes: list[Node],
-    faults: _Faults,
+    faults: FileFaults,
     line: int,
     objects: bool,  # noqa: FBT001 - private
 ) -> None:
@@ -168,7 +145,7 @@ def _grow(
     under = f" under {above.path!r}" if above else ""
     seen: dict[str, int] = {}
     for said, below, extra in _entries(tree, objects):
-        at, column = (said.line, said.column) if isinstance(said, _At) else (line, 0)
+        at, column = (said.line, said.column) if isinstance(said, Word) else (line, 0)
         if isinstance(said, (dict, list)) or said is None:
             kind = "nothing" if said is None else "a mapping" if isinstance(said, dict) else "a list"
             faults.add(f"{kind}{under} where a name belongs; write names, or name: [names]", at, column)
@@ -187,15 +164,15 @@ def _grow(
             continue
         if len(nodes) >= MAX_NODES:
             raise faults.stop(f"more than {MAX_NODES:,} nodes; use fewer, or take a part with root:", at, column)
-        path = f"{above.path}/{_escaped(label)}" if above else _escaped(label)
+        path = f"{above.path}/{escaped(label)}" if above else escaped(label)
         node = Node(
             id=path,
             label=str(label),
             path=path,
             depth=depth,
             parent=above.id if above else None,
-            text=_word(extra.get("text") or extra.get("definition") or extra.get("description")),
-            weight=_weight(extra["weight"], f"{path!r}", faults, at) if extra.get("weight") is not None else 1.0,
+            text=word(extra.get("text") or extra.get("definition") or extra.get("description")),
+            weight=weight_of(extra["weight"], f"{path!r}", faults, at) if extra.get("weight") is not None else 1.0,
             where=f"{faults.file}:{at}" if at else faults.file,
         )
         nodes.append(node)
@@ -225,311 +202,12 @@ def _object_label(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return None
     named = next((tree[key] for key in ("label", "name", "title") if isinstance(tree.get(key), str)), None)
-    if named is None or set(tree) - {"label", "name", "title", "children", *_TEXTS, "weight", "id", "size", "value"}:
+    if named is None or set(tree) - {"label", "name", "title", "children", *TEXTS, "weight", "id", "size", "value"}:
         return None
     return named if isinstance(tree.get("children", []), list) and ("children" in tree or len(tree) > 1) else None
 
 
-# ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class _Row(NamedTuple):
-    """One row of a table as a node: `line` is 0 in JSON, `at` says the place in words."""
-
-    id: str
-    label: str
-    parents: tuple[str, ...]
-    text: str
-    weight: float
-    line: int
-    at: str
-
-
-class _Table(NamedTuple):
-    """Records of a table: each with its line (0 where unknown), its place in words and its cells by column."""
-
-    columns: list[str]
-    records: list[tuple[int, str, Sequence[str]]]
-    separators: str
-    """What may stand between several parents in one cell."""
-
-
-def read(
-    name: str,
-    path: Path | str,
-    *,
-    id: str | None = None,  # noqa: A002 - the recipe's own word
-    parent: str | None = None,
-    label: str | None = None,
-    text: str | None = None,
-    weight: str | None = None,
-    levels: Sequence[str] | None = None,
-    exclude: Mapping[str, str | Sequence[str]] | None = None,
-    root: str | Sequence[str] | None = None,
-    notes: list[str] | None = None,
-) -> Taxonomy:
-    """The taxonomy in a file: `.yaml`/`.yml`/`.json` tree, or `.csv`/`.tsv`/`.json`/`.jsonl` table.
-
-    A table has path columns (`levels`, root first; a row may end early) or an id column and, unless it is flat, a
-    parent column. Columns that are not named are looked for by their usual names. `parent: <prefix>` makes each node a
-    child of the longest other id that its own id begins with (`1111` under `111`; `31-33` holds 31, 32, 33), which is
-    how industry and disease codes are printed; a table of such codes without a parent column is read that way.
-
-    `exclude` leaves out the rows whose cell equals a value (column → value or values); a kept node whose parent was
-    left out hangs on its nearest kept ancestor. `root` keeps only the nodes with these ids or paths and what lies below
-    them; they become the roots and ids stay. `notes` collects what a user may want to know but need not act on.
-
-    Raises:
-        RecipeError: every fault of the file at once, each with its line (or element), at most MAX_FAULTS and a count.
-    """
-    settings = {"id": id, "parent": parent, "label": label, "text": text, "weight": weight}
-    with _collector_paused():
-        nodes = _nodes(Path(path), settings, levels, exclude, [root] if isinstance(root, str) else root, notes)
-    return Taxonomy(name, tuple(nodes))
-
-
-def _nodes(
-    path: Path,
-    settings: Mapping[str, str | None],
-    levels: Sequence[str] | None,
-    exclude: Mapping[str, str | Sequence[str]] | None,
-    roots: Sequence[str] | None,
-    notes: list[str] | None,
-) -> list[Node]:
-    faults = _Faults(str(path))
-    said = [] if notes is None else notes
-    body = _decoded(path, faults)
-    suffix = path.suffix.lower()
-    tree: Any = None
-    if suffix in {".yaml", ".yml"}:
-        tree = _composed(body, faults)
-        table = _objects(tree, faults)
-    elif suffix in {".json", ".jsonld", ".jsonl", ".ndjson"}:
-        lines = suffix in {".jsonl", ".ndjson"}
-        tree = _parsed(body, faults, lines=lines)
-        table = _objects(tree, faults, lines=lines)
-    elif suffix in {".csv", ".tsv", ".tab", ".txt"}:
-        table = _records(body, faults, tab=suffix in {".tsv", ".tab"})
-    else:
-        raise faults.stop(f"a {suffix or 'nameless'} file; expected .csv, .tsv, .json, .jsonl, .yaml or .yml")
-    if table is None:
-        if wrong := [key for key, value in {**settings, "levels": levels, "exclude": exclude}.items() if value]:
-            raise faults.stop(f"a nested tree has no columns; take out {', '.join(f'{key}:' for key in wrong)}")
-        nodes = _plant(tree, faults, 0, objects=True)
-    else:
-        found = _columns(table, faults, settings, levels or ())
-        table, gone = _excluded(table, exclude, faults)
-        rows = _path_rows(table, found, faults) if found.levels else _id_rows(table, found, faults)
-        left_out = {} if found.levels else {row.id: row for row in _id_rows(gone, found, _Faults(""))}
-        if found.parent == PREFIX:
-            rows = _by_prefix(rows)
-            if settings["parent"] is None:
-                said.append(f"{path.name}: no parent column, so the tree was read from code prefixes")
-        nodes = _assembled(rows, left_out, faults, said)
-    faults.check()
-    if roots:
-        nodes = _rooted(nodes, roots, faults)
-        faults.check()
-    return nodes
-
-
-PREFIX = "<prefix>"
-"""`parent: <prefix>`: a node hangs below the longest other id that its id begins with."""
-
-
-def _decoded(path: Path, faults: _Faults) -> str:
-    """The file's text; UTF-8 with or without a byte order mark."""
-    try:
-        if path.exists() and not path.is_file():
-            raise faults.stop("not a regular file; expected a table or a tree")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise faults.stop(f"{size:,} bytes; expected at most {MAX_BYTES:,}")
-        raw = path.read_bytes()
-    except OSError as error:
-        raise faults.stop(f"cannot be read: {error.strerror or error}; check the path and its permissions") from None
-    if raw[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-        raise faults.stop("UTF-16 text; save the file as UTF-8", 1)
-    try:
-        body = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # error.object lacks the byte order mark, so lines are counted where the offset was counted
-        line = error.object[: error.start].count(b"\n") + 1
-        byte = error.object[error.start]
-        raise faults.stop(f"not UTF-8: byte {byte:#04x}; save the file as UTF-8", line) from None
-    if not body.strip():
-        raise faults.stop("an empty file; expected a table with a header, or a tree", 1)
-    return body
-
-
-def _records(body: str, faults: _Faults, *, tab: bool) -> _Table:
-    """Records of a CSV or TSV table with the line that each begins on."""
-    delimiter = "\t" if tab else _delimiter(body)
-    columns: list[str] = []
-    records: list[tuple[int, str, Sequence[str]]] = []
-    begin = 1
-    reader = csv.reader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for record in reader:
-            line, begin = begin, reader.line_num + 1  # line_num is the record's LAST line; quoted cells may span lines
-            if not any(cell.strip() for cell in record):
-                continue
-            if not columns:
-                columns = [cell.strip() for cell in record]
-                while columns and not columns[-1]:
-                    columns.pop()
-                for column in {column for column in columns if column and columns.count(column) > 1}:
-                    faults.add(f"two columns are called {column!r}; rename one", line)
-                continue
-            while len(record) > len(columns) and not record[-1].strip():
-                record.pop()  # a trailing delimiter
-            if len(record) != len(columns):
-                message = (
-                    f"{len(record)} fields, and the header has {len(columns)}; quote cells that hold {delimiter!r}"
-                )
-                faults.add(message, line)
-                continue
-            if len(records) >= MAX_NODES:
-                raise faults.stop(f"more than {MAX_NODES:,} rows; split the table, or take a smaller one", line)
-            records.append((line, f"line {line}", record))
-    except csv.Error as error:
-        raise faults.stop(f"the row that begins here is not valid CSV: {error}; check its quotes", begin) from None
-    if columns and not records and not faults.listed:
-        raise faults.stop(f"a header ({', '.join(columns)}) without rows; expected one row per node", 1)
-    return _Table(columns, records, "".join(mark for mark in "|;," if mark != delimiter))
-
-
-def _delimiter(body: str) -> str:
-    """The delimiter of the header: the one of `,` tab `;` `|` that gives most columns, earlier ones first on a tie."""
-    line = next((line for line in io.StringIO(body) if line.strip()), "")
-    unquoted = re.sub(r'"[^"]*"', "", line)
-    return max(",\t;|", key=unquoted.count)
-
-
-def _parsed(body: str, faults: _Faults, *, lines: bool) -> Any:
-    """Plain data from JSON, or one value per line; duplicate keys are faults."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            faults.add(f"key {twice!r} stands twice in one object; keep one")
-        return found
-
-    if not lines:
-        try:
-            return json.loads(body, object_pairs_hook=once)
-        except json.JSONDecodeError as error:
-            raise faults.stop(f"not valid JSON: {error.msg}", error.lineno, error.colno) from None
-        except RecursionError:
-            raise faults.stop(f"nested too deep; expected at most {MAX_DEPTH} levels") from None
-        except ValueError as error:  # an integer of more than 4,300 digits
-            raise faults.stop(f"not usable JSON: {error}") from None
-    values = []
-    for number, line in enumerate(body.split("\n"), 1):
-        if line.strip():
-            try:
-                values.append((number, json.loads(line, object_pairs_hook=once)))
-            except (ValueError, RecursionError) as error:
-                faults.add(f"not valid JSON: {error}", number)
-    return values
-
-
-def _composed(body: str, faults: _Faults) -> Any:  # noqa: C901, PLR0912 - one branch per kind of event
-    """Plain data from YAML: every scalar is a word as written, that knows its place; only an empty one is None.
-
-    Built from libyaml's events, so nothing is constructed and an alias is refused where it stands.
-    """
-    top: list[Any] = []
-    stack: list[Any] = [top]
-    keys: list[_At | None] = [None]
-    try:
-        for event in yaml.parse(body, Loader=_LOADER):
-            mark = event.start_mark
-            line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-            if isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
-                stack.pop()
-                keys.pop()
-                continue
-            if isinstance(event, yaml.DocumentStartEvent) and top:
-                raise faults.stop("a second document (---); expected one tree per file", line, column)
-            if not isinstance(event, yaml.NodeEvent):
-                continue
-            if isinstance(event, yaml.AliasEvent) or event.anchor or getattr(event, "tag", None):
-                raise faults.stop("an alias, anchor or tag; write the names out", line, column)
-            value: Any = [] if isinstance(event, yaml.SequenceStartEvent) else {}
-            if isinstance(event, yaml.ScalarEvent):
-                value = _At(event.value)
-                value.line, value.column = line, column
-                if isinstance(stack[-1], dict) and keys[-1] is None:
-                    if value in stack[-1]:
-                        faults.add(f"{event.value!r} stands twice in one mapping; rename or remove one", line, column)
-                    keys[-1] = value
-                    continue
-                value = None if event.implicit[0] and event.value in {"", "~", "null"} else value
-            if isinstance(stack[-1], list):
-                stack[-1].append(value)
-            elif keys[-1] is None:
-                raise faults.stop("a list or mapping where a name belongs", line, column)
-            else:
-                stack[-1][keys[-1]], keys[-1] = value, None
-            if isinstance(value, (dict, list)):
-                if len(stack) > 2 * MAX_DEPTH + 2:  # `- a: [- b: …]` opens two containers per level
-                    raise faults.stop(f"nested more than {MAX_DEPTH} levels deep; flatten the tree", line, column)
-                stack.append(value)
-                keys.append(None)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        raise faults.stop(f"not valid YAML: {error.problem or error.context}", *place) from None
-    except yaml.reader.ReaderError as error:
-        raise faults.stop(f"not valid YAML: {error.reason}", body.count("\n", 0, error.position) + 1) from None
-    return top[0] if top else None
-
-
-def _objects(tree: Any, faults: _Faults, *, lines: bool = False) -> _Table | None:
-    """The array of objects in `tree` as a table, or None where it is a nested tree of names."""
-    first = 1
-    if lines:
-        places = [number for number, _ in tree]
-        items: Any = [value for _, value in tree]
-    else:
-        items = tree
-        if isinstance(tree, dict):  # {"nodes": […]}, JSON-LD's @graph, IPTC's conceptSet
-            held = [key for key in ("nodes", "@graph", "conceptSet", "concepts") if _is_table(tree.get(key))]
-            items = tree[held[0]] if len(held) == 1 else None
-        if not _is_table(items):
-            return None
-        places = [0] * len(items)
-    columns: dict[str, int] = {}
-    for item in items:
-        for key in item if isinstance(item, dict) else ():
-            columns.setdefault(str(key), len(columns))
-    if not columns:
-        raise faults.stop("no objects; expected one object per node, with its id and its parent's")
-    records: list[tuple[int, str, Sequence[str]]] = []
-    for number, (line, item) in enumerate(zip(places, items, strict=True), first):
-        at = f"line {line}" if line else f"element {number}"
-        if not isinstance(item, dict):
-            faults.add(f"{at} is not an object; expected one object per node", line)
-        elif len(records) >= MAX_NODES:
-            raise faults.stop(f"more than {MAX_NODES:,} elements; split the table, or take a smaller one", line)
-        else:
-            records.append((line, at, [_word(item.get(column)) for column in columns]))
-    return _Table(list(columns), records, "|;,")
-
-
-def _is_table(items: Any) -> bool:
-    """Whether this is a list of objects that name their own ids, rather than a tree of names."""
-    if not isinstance(items, list) or not items or not isinstance(items[0], dict):
-        return False
-    known = {_plain(str(key)) for item in items[:20] if isinstance(item, dict) for key in item}
-    nested = any(isinstance(item, dict) and "children" in item for item in items)
-    return not nested and bool(known & {*_IDS, *_LABELS}) and (len(known) > 1 or len(items) > 1)
-
-
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
     """A cell as text: None is empty, a list is joined by `|`, a language map gives English or its first language."""
     if value is None:
         return ""
@@ -539,9 +217,9 @@ def _word(value: Any) -> str:
         return "True" if value else "False"
     if isinstance(value, dict):
         value = value.get("@id") or value.get("@value") or _english(value)
-        return _word(value)
+        return word(value)
     if isinstance(value, (list, tuple)):
-        return "|".join(_word(item) for item in value)
+        return "|".join(word(item) for item in value)
     return str(value)
 
 
@@ -551,379 +229,19 @@ def _english(value: Mapping[str, Any]) -> Any:
     )
 
 
-# ── which column is which ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-class _Columns(NamedTuple):
-    """Names of the columns to use; None where there is none."""
-
-    id: str | None
-    parent: str | None
-    label: str | None
-    text: str | None
-    weight: str | None
-    levels: tuple[str, ...]
-
-
-def _plain(column: str) -> str:
-    """A column name for comparison: `Parent ID` → `parent_id`."""
-    return re.sub(r"[\s\-.]+", "_", column.strip().lower())
-
-
-def _columns(table: _Table, faults: _Faults, settings: Mapping[str, str | None], levels: Sequence[str]) -> _Columns:
-    """The columns as set, else as their names tell.
-
-    Raises:
-        RecipeError: a named column is not there, or it cannot be told which column is the id.
-    """
-    known, before = table.columns, len(faults.listed)
-    asked = [*settings.items(), *(("levels", level) for level in levels)]
-    for key, column in asked:
-        if column is not None and column not in known and not (key == "parent" and column == PREFIX):
-            faults.add(f"{key}: no column called {column!r}{nearest(column, known)}; {_found(known)}")
-    faults.check(before)
-    own, parent, label = settings["id"], settings["parent"], settings["label"]
-    free = [column for column in known if column not in {column for _, column in asked}]
-    parent = parent or (None if levels else _usual(free, _PARENTS, starts="parent"))
-    chosen = _Columns(
-        id=own or (_usual(free, _IDS) if levels else _id_column(table, free, parent)),
-        parent=parent,
-        label=label or _usual(free, _LABELS, ends=("_title", "_name", "_label")),
-        text=settings["text"] or _usual(free, _TEXTS),
-        weight=settings["weight"] or _usual(free, _WEIGHTS),
-        levels=tuple(levels),
-    )
-    if chosen.levels:
-        return chosen
-    if chosen.id is None and chosen.parent is None:
-        numbered = [column for column in known if _LEVEL.match(_plain(column))]
-        if numbered:
-            return chosen._replace(levels=tuple(numbered))
-    if chosen.id is None:
-        if chosen.label is None or (chosen.parent is None and len(known) > 1):
-            message = (
-                f"cannot tell which column is the id; {_found(known)}; write id: and parent:, or levels: [root, …]"
-            )
-            raise faults.stop(message, 1 if table.records and table.records[0][0] else 0)
-        chosen = chosen._replace(id=chosen.label)  # `name,parent`: parents are named, so names are the ids
-    if chosen.label == chosen.id and not label:
-        chosen = chosen._replace(label=None)
-    if chosen.parent is None and _is_prefix_coded(table, chosen.id):
-        chosen = chosen._replace(parent=PREFIX)
-    return chosen
-
-
-def _found(known: Sequence[str]) -> str:
-    return f"the columns are {', '.join(known[:30])}"
-
-
-def _usual(known: Sequence[str], usual: Sequence[str], *, starts: str = "", ends: tuple[str, ...] = ()) -> str | None:
-    """The column with a usual name, earlier names first; else the only one that starts or ends so."""
-    plain = {_plain(column): column for column in reversed(known)}
-    for name in usual:
-        if name in plain:
-            return plain[name]
-    loose = [
-        column for key, column in plain.items() if (starts and key.startswith(starts)) or (ends and key.endswith(ends))
-    ]
-    return loose[0] if len(loose) == 1 else None
-
-
-def _id_column(table: _Table, free: Sequence[str], parent: str | None) -> str | None:
-    """The id column; where several have a usual name, the one that the parent cells speak of."""
-    plain = {_plain(column): column for column in free}
-    named = [plain[name] for name in _IDS if name in plain]
-    if not named:
-        return _usual(free, (), ends=("_code", "_id"))
-    if len(named) == 1 or parent not in table.columns:
-        return named[0]
-    at = table.columns.index(parent)
-    asked = {cells[at].split("|")[0] for _, _, cells in table.records if cells[at]}
-    held = {column: {cells[table.columns.index(column)] for _, _, cells in table.records} for column in named}
-    return max(named, key=lambda column: len(asked & held[column]))  # the first of equals: exact names lead
-
-
-def _is_prefix_coded(table: _Table, column: str | None) -> bool:
-    """Whether ids are codes whose prefixes are ids: digits (or a letter and digits), and most longer ones have one.
-
-    Only in a column that is called a code: among running numbers 1 … 20, too, 1 begins 10 to 19.
-    """
-    if column is None or not re.search(r"code|notation|class", _plain(column)):
-        return False
-    at = table.columns.index(column)
-    ids = [cells[at].strip() for _, _, cells in table.records]
-    lengths = {len(code) for code in ids}
-    if len(lengths) == 1 or not all(re.fullmatch(r"[A-Za-z]?\d+(?:[-.]\d+)*", code) for code in ids):
-        return False
-    placed = _prefixes(ids)
-    longer = [code for code in ids if len(code) > min(lengths) and "-" not in code]
-    return bool(longer) and sum(placed[code] is not None for code in longer) >= 0.9 * len(longer)
-
-
-def _prefixes(ids: Sequence[str]) -> dict[str, str | None]:
-    """Each id's longest proper prefix among the ids; a range such as `31-33` stands for its members."""
-    stands = {code: code for code in ids}
-    for code in ids:
-        if span := re.fullmatch(r"(\d{1,4})-(\d{1,4})", code):
-            for number in range(int(span[1]), min(int(span[2]), int(span[1]) + 99) + 1):
-                stands.setdefault(str(number).zfill(len(span[1])), code)
-    found: dict[str, str | None] = {}
-    for code in ids:
-        cuts = (code[:length].rstrip(".-") for length in range(len(code) - 1, 0, -1))
-        found[code] = next((stands[cut] for cut in cuts if cut in stands and stands[cut] != code), None)
-    return found
-
-
-# ── rows to nodes ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _excluded(
-    table: _Table, exclude: Mapping[str, str | Sequence[str]] | None, faults: _Faults
-) -> tuple[_Table, _Table]:
-    """The table without the rows left out, and those rows."""
-    tests: list[tuple[int, set[str]]] = []
-    before = len(faults.listed)
-    for column, values in (exclude or {}).items():
-        if column not in table.columns:
-            faults.add(f"exclude: no column called {column!r}{nearest(column, table.columns)}; {_found(table.columns)}")
-        else:
-            wanted = [values] if isinstance(values, (str, int, float)) else values
-            tests.append((table.columns.index(column), {_word(value) for value in wanted}))
-    faults.check(before)
-    kept: list[tuple[int, str, Sequence[str]]] = []
-    gone: list[tuple[int, str, Sequence[str]]] = []
-    for record in table.records:
-        (gone if any(record[2][at].strip() in values for at, values in tests) else kept).append(record)
-    if table.records and not kept:
-        raise faults.stop("exclude: leaves no row; check its values")
-    return table._replace(records=kept), table._replace(records=gone)
-
-
-def _weight(value: Any, whose: str, faults: _Faults, line: int) -> float:
+def weight_of(value: Any, whose: str, faults: FileFaults, line: int) -> float:
     """A weight, finite and ≥ 0; an empty cell is 1."""
-    word = _word(value).strip()
-    if not word:
+    said = word(value).strip()
+    if not said:
         return 1.0
     try:
-        number = float(word)
+        number = float(said)
     except ValueError:
         number = math.nan
     if not (math.isfinite(number) and number >= 0):
-        faults.add(f"weight {word!r} of {whose}; expected a number of 0 or more", line)
+        faults.add(f"weight {said!r} of {whose}; expected a number of 0 or more", line)
         return 1.0
     return number
-
-
-def _id_rows(table: _Table, found: _Columns, faults: _Faults) -> list[_Row]:
-    """Rows of a table with an id column."""
-    at = {name: table.columns.index(name) for name in table.columns}
-    id_at = at[str(found.id)]
-    parent_at = at.get(found.parent or "", -1) if found.parent != PREFIX else -1
-    label_at, text_at, weight_at = (at[name] if name else -1 for name in (found.label, found.text, found.weight))
-    known = {cells[id_at].strip() for _, _, cells in table.records}
-    rows: list[_Row] = []
-    for line, place, cells in table.records:
-        key = cells[id_at].strip()
-        if not key:
-            faults.add(f"{place}: an empty {found.id}; give the node an id, or remove the row", line)
-            continue
-        named = cells[parent_at].strip() if parent_at >= 0 else ""
-        rows.append(
-            _Row(
-                id=key,
-                label=(cells[label_at].strip() if label_at >= 0 else "") or key,
-                parents=_several(named, known, table.separators) if named else (),
-                text=cells[text_at].strip() if text_at >= 0 else "",
-                weight=_weight(cells[weight_at], f"{key!r}", faults, line) if weight_at >= 0 else 1.0,
-                line=line,
-                at=place,
-            )
-        )
-    return rows
-
-
-def _several(named: str, known: set[str], separators: str) -> tuple[str, ...]:
-    """The parents in one cell: an id that contains a separator stays whole; `;` and `,` split only known ids."""
-    if named in known:
-        return (named,)
-    for mark in separators:
-        if mark in named:
-            parts = tuple(dict.fromkeys(part.strip() for part in named.split(mark) if part.strip()))
-            if mark == "|" or all(part in known for part in parts):
-                return parts
-    return (named,)
-
-
-def _by_prefix(rows: Sequence[_Row]) -> list[_Row]:
-    placed = _prefixes([row.id for row in rows])
-    return [row._replace(parents=(above,) if (above := placed[row.id]) else ()) for row in rows]
-
-
-def _path_rows(table: _Table, found: _Columns, faults: _Faults) -> list[_Row]:
-    """One row per node of a table of path columns: inner nodes appear with the first row that names them."""
-    at = {name: table.columns.index(name) for name in table.columns}
-    rows: dict[str, _Row] = {}
-    own: dict[str, str] = {}  # path → where a row of its own declared it
-    for line, place, cells in table.records:
-        steps = [cells[at[level]].strip() for level in found.levels]
-        while steps and not steps[-1]:
-            steps.pop()
-        if not steps or not all(steps):
-            gap = next((level for level, step in zip(found.levels, steps, strict=False) if not step), found.levels[0])
-            faults.add(f"{place}: an empty {gap}; fill the path from the left, without gaps", line)
-            continue
-        path = ""
-        for step in steps:
-            above, path = path, f"{path}/{_escaped(step)}" if path else _escaped(step)
-            rows.setdefault(path, _Row(path, step, (above,) if above else (), "", 1.0, line, place))
-        if path in own:
-            faults.add(f"{place}: {path!r} is on {own[path]} already; keep one", line)
-            continue
-        own[path] = place
-        rows[path] = rows[path]._replace(
-            text=cells[at[found.text]].strip() if found.text else "",
-            weight=_weight(cells[at[found.weight]], f"{path!r}", faults, line) if found.weight else 1.0,
-            line=line,
-            at=place,
-        )
-    return list(rows.values())
-
-
-def _assembled(rows: Sequence[_Row], gone: Mapping[str, _Row], faults: _Faults, notes: list[str]) -> list[Node]:
-    """Nodes from rows: unique ids, parents that exist, no cycle; in the order of the file."""
-    by_id: dict[str, _Row] = {}
-    for row in rows:
-        if row.id in by_id:
-            faults.add(f"id {row.id!r} on {row.at} is taken by {by_id[row.id].at}; ids must differ", row.line)
-        else:
-            by_id[row.id] = row
-    above = {row.id: _above(row, by_id, gone, faults) for row in by_id.values()}
-    depths = _depths(above, by_id, faults)
-    faults.check()
-    if several := [row for row in by_id.values() if len(row.parents) > 1]:
-        notes.append(
-            f"{Path(faults.file).name}: {len(several):,} rows name several parents (first: {several[0].id!r},"
-            f" {several[0].at}); each is placed under the first it names"
-        )
-    if moved := sum(bool(row.parents) and row.parents[0] in gone for row in by_id.values()):
-        notes.append(
-            f"{Path(faults.file).name}: {moved:,} nodes hang on a higher node, because exclude: took their parent"
-        )
-    paths: dict[str, str] = {}
-    for key in sorted(by_id, key=depths.__getitem__):
-        up = above[key]
-        segment = _escaped(by_id[key].label)
-        paths[key] = segment if up is None else f"{paths[up]}/{segment}"
-    if twins := len(paths) - len(set(paths.values())):
-        notes.append(f"{Path(faults.file).name}: {twins:,} nodes share their label with a sibling; ids tell them apart")
-    return [
-        Node(
-            id=row.id,
-            label=row.label,
-            path=paths[row.id],
-            depth=depths[row.id],
-            parent=above[row.id],
-            text=row.text,
-            weight=row.weight,
-            where=f"{faults.file}:{row.line}" if row.line else f"{faults.file} ({row.at})",
-        )
-        for row in by_id.values()
-    ]
-
-
-def _above(row: _Row, by_id: Mapping[str, _Row], gone: Mapping[str, _Row], faults: _Faults) -> str | None:
-    """The id of the node's place in the tree, or None for a root."""
-    for named in row.parents:
-        if named == row.id:
-            faults.add(f"{row.at}: {row.id!r} is its own parent; leave the cell empty for a root", row.line)
-            return None
-        if named not in by_id and named not in gone:
-            close = nearest(named, list(by_id)[:5_000])
-            message = (
-                f"{row.at}: parent {named!r} of {row.id!r} is no row's id{close}; add its row, or leave the cell empty"
-            )
-            faults.add(message, row.line)
-            return None
-    up = row.parents[0] if row.parents else None
-    passed = set()
-    while up is not None and up not in by_id:
-        if up in passed:
-            return None
-        passed.add(up)
-        higher = gone[up].parents if up in gone else ()
-        up = higher[0] if higher else None
-    if up == row.id:
-        faults.add(f"{row.at}: {row.id!r} lies below itself, through rows that exclude: takes out", row.line)
-        return None
-    return up
-
-
-def _depths(above: Mapping[str, str | None], by_id: Mapping[str, _Row], faults: _Faults) -> dict[str, int]:
-    """Each node's level from 0; a cycle is a fault that names its members."""
-    depths: dict[str, int] = {}
-    for start in above:
-        line: list[str] = []
-        on_line: set[str] = set()
-        here: str | None = start
-        while here is not None and here not in depths and here not in on_line:
-            line.append(here)
-            on_line.add(here)
-            here = above[here]
-        if here is not None and here in on_line:
-            ring = line[line.index(here) :]
-            told = " → ".join(f"{key!r} ({by_id[key].at})" for key in ring[:_RING]) + (
-                " → …" if len(ring) > _RING else ""
-            )
-            first = min((by_id[key] for key in ring), key=lambda row: row.line)
-            faults.add(f"a cycle of parents: {told} → {here!r}; one of them needs an empty parent", first.line)
-            depths.update(dict.fromkeys(line, 0))
-            continue
-        depth = depths[here] if here is not None else -1
-        for key in reversed(line):
-            depth += 1
-            depths[key] = depth
-            if depth == MAX_DEPTH:
-                row = by_id[key]
-                faults.add(f"{row.at}: {key!r} lies more than {MAX_DEPTH} levels deep; flatten the tree", row.line)
-    return depths
-
-
-def _rooted(nodes: Sequence[Node], roots: Iterable[str], faults: _Faults) -> list[Node]:
-    """The nodes with these ids or paths, and all below them; depth and path start anew, ids stay."""
-    ids = {node.id: node.id for node in nodes}
-    by_path: dict[str, list[str]] = {}
-    for node in nodes:
-        by_path.setdefault(node.path, []).append(node.id)
-    wanted: set[str] = set()
-    for root in roots:
-        found = [ids[root]] if root in ids else by_path.get(root, [])
-        if len(found) != 1:
-            why = f"names {len(found)} nodes; give an id" if found else "is no node's id or path"
-            close = "" if found else nearest(root, [*list(ids)[:5_000], *list(by_path)[:5_000]])
-            faults.add(f"root: {root!r} {why}{close}")
-        wanted.update(found[:1])
-    by_id = {node.id: node for node in nodes}
-    base: dict[str, str | None] = {}
-    for start in nodes:  # each node's topmost wanted ancestor, walked once per node
-        line = []
-        here: str | None = start.id
-        while here is not None and here not in base:
-            line.append(here)
-            here = by_id[here].parent
-        held = base[here] if here is not None else None
-        for key in reversed(line):
-            held = held if held is not None else (key if key in wanted else None)
-            base[key] = held
-    kept = []
-    for node in nodes:
-        top_id = base[node.id]
-        if top_id is None:
-            continue
-        top = by_id[top_id]
-        lost = len(top.path) - len(_escaped(top.label))
-        parent = None if node.id == top_id else node.parent
-        kept.append(replace(node, path=node.path[lost:], depth=node.depth - top.depth, parent=parent))
-    return kept
 
 
 # ── weights ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -936,10 +254,10 @@ def weighted(taxonomy: Taxonomy, weights: Mapping[str, float], where: str = "wei
         RecipeError: a pattern that matches nothing, a weight that is negative or not finite, or no share left at all.
     """
     file, line = _place(where)
-    faults = _Faults(file)
+    faults = FileFaults(file)
     new: dict[str, float] = {}
     for pattern, weight in weights.items():
-        value = _weight(weight, f"pattern {pattern!r}", faults, line)
+        value = weight_of(weight, f"pattern {pattern!r}", faults, line)
         found = [node.id for node in taxonomy.nodes if match(pattern, node)]
         if not found:
             names = [node.path for node in taxonomy.nodes[:5_000]]

@@ -1,0 +1,237 @@
+"""Checks that need the whole recipe: every name that is used exists, none means two things, every gate can be read.
+
+Nothing here raises: faults are collected, so that all are told at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from qdcgen import parts, taxonomy, template
+from qdcgen.errors import Fault, nearest
+from qdcgen.parts import Scene
+from qdcgen.rows import Taxonomy
+from qdcgen.strict_yaml import Marked, Path, dotted
+
+__all__ = ["Bound", "Checked", "Gate", "bound", "check", "gates"]
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
+RESERVED = frozenset(
+    {"range", "loop", "true", "false", "none", "self", "and", "or", "not", "in", "is", "if", "else", "for"}
+)
+
+
+class Checked(Protocol):
+    """What these checks look at: a `Recipe` whose parts are made and whose taxonomies are read.
+
+    Written out because `qdcgen.recipe` imports this module.
+    """
+
+    @property
+    def models(self) -> Mapping[str, Any]:
+        """Alias → model."""
+
+    @property
+    def taxonomy(self) -> Mapping[str, Any]:
+        """Axis → where its tree comes from."""
+
+    @property
+    def taxonomies(self) -> Mapping[str, Taxonomy]:
+        """Axis → its tree; those that could not be read are not here."""
+
+    @property
+    def layers(self) -> Mapping[str, Any]:
+        """Axis → name and part."""
+
+    @property
+    def strategies(self) -> Sequence[Any]:
+        """Taxonomies that are drawn together."""
+
+    @property
+    def forbid(self) -> Sequence[Mapping[str, str]]:
+        """Axis → pattern or value."""
+
+    @property
+    def generate(self) -> Sequence[Any]:
+        """Steps, name and part."""
+
+    @property
+    def filters(self) -> Sequence[Any]:
+        """Filters, name and part."""
+
+    @property
+    def fields(self) -> Mapping[str, Mapping[str, Any]]:
+        """Field → JSON Schema."""
+
+    @property
+    def measure(self) -> Any:
+        """What is measured."""
+
+    @property
+    def gates(self) -> Mapping[Any, Mapping[str, str]]:
+        """Table → measure → bound."""
+
+
+# ── gates ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Bound(NamedTuple):
+    """A closed interval that a measure must lie in; open ends are infinite. `strict` excludes the ends."""
+
+    low: float
+    high: float
+    strict: bool
+    text: str
+
+    def holds(self, value: float | None) -> bool:
+        """False also for a value that could not be computed: a gate without its number is broken."""
+        if value is None:
+            return False
+        return self.low < value < self.high if self.strict else self.low <= value <= self.high
+
+
+_NUMBER = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+
+
+def bound(text: str) -> Bound:
+    """`>= 0.98`, `<= 0.02`, `> 1`, `< 2` or `0.2..0.4`.
+
+    Raises:
+        ValueError: anything else.
+    """
+    said = str(text).strip()
+    infinity = float("inf")
+    if found := re.fullmatch(rf"(<=|>=|<|>)\s*({_NUMBER})", said):
+        sign, number = found[1], float(found[2])
+        low, high = (number, infinity) if sign[0] == ">" else (-infinity, number)
+        return Bound(low, high, len(sign) == 1, said)
+    if found := re.fullmatch(rf"({_NUMBER})\s*\.\.\s*({_NUMBER})", said):
+        low, high = float(found[1]), float(found[2])
+        if low <= high:
+            return Bound(low, high, strict=False, text=said)
+    raise ValueError(f"expected a bound such as '>= 0.98', '<= 0.02' or '0.2..0.4', found {said!r}")
+
+
+class Gate(NamedTuple):
+    """A bound on a measure of one table, and where the recipe sets it."""
+
+    table: str
+    measure: str
+    bound: Bound
+    file: str
+    line: int
+
+
+def gates(recipe: Checked, marked: Marked, faults: list[Fault]) -> Iterator[Gate]:
+    """Each gate whose measure is known and whose bound can be read; the others become faults."""
+    for table, bounds in recipe.gates.items():
+        for name, said in bounds.items():
+            path: Path = ("gates", table, name)
+            known = _gate_names(table)
+            if name not in known:
+                faults.append(
+                    marked.fault(path, f"no {table} measure called {name!r}{nearest(name, known)}", at_key=True)
+                    if known
+                    else marked.fault(path, f"{table} has no measures to bound", at_key=True)
+                )
+                continue
+            try:
+                yield Gate(table, name, bound(said), marked.file, marked.keys.get(path, (0, 0))[0])
+            except ValueError as error:
+                faults.append(marked.fault(path, f"{dotted(path)}: {error}"))
+
+
+def _gate_names(table: str) -> list[str]:
+    found: list[str] = []
+    for name in parts.names("metrics"):
+        metric: Any = parts.find("metrics", name)
+        if metric.table == table:
+            found += metric.gates
+    return found
+
+
+# ── names ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
+    """Names: every axis, field, alias and pattern that is used exists, and none means two things."""
+    axes = [*recipe.taxonomy, *recipe.layers]
+    for kind in ("models", "taxonomy", "layers"):
+        for name in getattr(recipe, kind):
+            if kind != "models" and (not NAME.match(name) or name in RESERVED):
+                message = f"{kind} name {name!r}: expected letters, digits and _, starting with a letter"
+                faults.append(marked.fault((kind, name), message, at_key=True))
+    both = set(recipe.taxonomy) & set(recipe.layers)
+    faults += [marked.fault(("layers", name), f"{name!r} is a taxonomy already", at_key=True) for name in both]
+    _check_strategies(recipe, marked, faults)
+    _check_forbid(recipe, marked, axes, faults)
+    _check_parts(recipe, marked, faults)
+    fields = recipe.fields
+    for name in recipe.measure.text:
+        if name not in fields:
+            message = f"measure.text: no field called {name!r}{nearest(name, list(fields))}"
+            faults.append(marked.fault(("measure", "text"), message))
+
+
+def _check_strategies(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
+    for number, strategy in enumerate(recipe.strategies):
+        for place, axis in enumerate(strategy.axes):
+            path: Path = ("strategies", number, "axes", place)
+            if axis not in recipe.taxonomy:
+                message = f"strategies.{number}: no taxonomy called {axis!r}{nearest(axis, list(recipe.taxonomy))}"
+                faults.append(marked.fault(path, message))
+            elif axis in strategy.axes[:place]:
+                faults.append(marked.fault(path, f"strategies.{number}: {axis!r} twice"))
+
+
+def _check_forbid(recipe: Checked, marked: Marked, axes: list[str], faults: list[Fault]) -> None:
+    for number, entry in enumerate(recipe.forbid):
+        if not entry:
+            faults.append(marked.fault(("forbid", number), f"forbid.{number} is empty and would forbid every row"))
+        for axis, pattern in entry.items():
+            path: Path = ("forbid", number, axis)
+            if axis not in axes:
+                faults.append(
+                    marked.fault(path, f"forbid.{number}: no axis called {axis!r}{nearest(axis, axes)}", at_key=True)
+                )
+            elif tree := recipe.taxonomies.get(axis):
+                if not any(taxonomy.match(pattern, node) for node in tree.nodes):
+                    close = nearest(pattern, [node.path for node in tree.nodes][:5000])
+                    faults.append(marked.fault(path, f"forbid.{number}: {pattern!r} matches no node of {axis}{close}"))
+            elif axis in recipe.layers and (known := recipe.layers[axis].part.support()) is not None:
+                words = [str(value) for value in known]
+                if pattern not in words:
+                    message = f"forbid.{number}: {axis} is never {pattern!r}{nearest(pattern, words)}"
+                    faults.append(marked.fault(path, message))
+
+
+def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
+    axes: dict[str, Any] = {**recipe.taxonomies, **{name: entry.part for name, entry in recipe.layers.items()}}
+    models = list(recipe.models)
+    fields: dict[str, Mapping[str, Any]] = {}
+
+    def ask(entry: Any, above: Path, scene: Scene) -> None:
+        for problem in entry.part.problems(scene):
+            path = (*above, entry.name, *problem.path)
+            faults.append(marked.fault(path, f"{dotted((*above, entry.name, *problem.path))}: {problem.message}"))
+
+    def scene() -> Scene:
+        return Scene(axes, dict(fields), models, lambda source: set(template.names_in(source)))
+
+    drawn: dict[str, Any] = dict(recipe.taxonomies)
+    for axis, entry in recipe.layers.items():
+        ask(entry, ("layers", axis), Scene(drawn, {}, models, lambda source: set(template.names_in(source))))
+        drawn[axis] = entry.part
+    for number, entry in enumerate(recipe.generate):
+        ask(entry, ("generate", number), scene())
+        for field in entry.part.fills():
+            if field in axes or not NAME.match(field) or field in RESERVED:
+                why = (
+                    "is an axis already" if field in axes else "expected letters, digits and _, starting with a letter"
+                )
+                faults.append(marked.fault(("generate", number, entry.name), f"field {field!r}: {why}"))
+        fields.update(entry.part.fills())
+    for number, entry in enumerate(recipe.filters):
+        ask(entry, ("filters", number), scene())
