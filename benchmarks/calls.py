@@ -84,15 +84,19 @@ def qdcgen(url: str, rows: int, flight: int, folder: Path) -> dict[str, float]:
         "import sys, time, resource, json; t = time.perf_counter()\n"
         "from pathlib import Path\nfrom qdcgen.recipe import load\nfrom qdcgen import run as line\n"
         "from qdcgen.run import Line\n"
-        "first = []\nasked = Line._make_and_judge\n"
+        "from qdcgen.model.openai import OpenAI\n"
+        "first, ends = [], []\nasked, connected = Line._make_and_judge, OpenAI._connected\n"
+        "def seen(self):\n"
+        "    found = connected(self)\n"
+        "    if not first: first.append((time.perf_counter(), time.process_time()))\n"
+        "    return found\n"
         "async def timed(self):\n"
-        "    a, c = time.perf_counter(), time.process_time()\n"
         "    await asked(self)\n"
-        "    first.append((a, time.perf_counter(), time.process_time() - c))\n"
-        "Line._make_and_judge = timed\n"
+        "    ends.append((time.perf_counter(), time.process_time()))\n"
+        "OpenAI._connected, Line._make_and_judge = seen, timed\n"
         f"outcome = line.run(load({str(recipe)!r}), Path({str(recipe)!r} + '.run'), quiet=True)\n"
-        "a, b, cpu = max(first, key=lambda one: one[1] - one[0])\n"
-        "print(json.dumps({'exit': outcome.exit_code, 'start': a - t, 'seconds': b - a, 'cpu': cpu,"
+        "(a, c), (b, d) = first[0], ends[-1]\n"
+        "print(json.dumps({'exit': outcome.exit_code, 'start': a - t, 'seconds': b - a, 'cpu': d - c,"
         " 'whole': time.perf_counter() - t, 'calls': outcome.results['calls']['made'],"
         " 'peak': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))\n"
     )
@@ -127,7 +131,7 @@ def main() -> None:
             rate, simple = given.rows / found["seconds"], given.rows / plain
             bound = flight / (2 * latency) if latency else float("nan")
             print(f"{latency * 1000:>6.0f}ms{flight:>8}{rate:>9.0f}{simple:>9.0f}{bound:>9.0f}", end="")
-            print(f"{rate / simple:>9.2f}{rate / bound:>9.2f}{found['cpu'] / found['calls'] * 1000:>13.3f}", end="")
+            print(f"{rate / simple:>9.2f}{rate / bound:>9.3f}{found['cpu'] / found['calls'] * 1000:>13.3f}", end="")
             print(f"{found['start']:>9.2f}{found['peak']:>10.0f}", flush=True)
 
 

@@ -15,7 +15,7 @@ import typer
 from qdcgen import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from qdcgen.recipe import Recipe
 
@@ -60,6 +60,13 @@ def _print(text: str) -> None:
     sys.stdout.flush()
 
 
+def _say(text: str) -> None:
+    """Print words that may hold names from files, replies or the command line."""
+    from qdcgen.safe import printable
+
+    _print(printable(text, lines=True))
+
+
 def _print_json(value: Any) -> None:
     from qdcgen.report.document import dumps
 
@@ -83,8 +90,7 @@ def init(
     """Write a small recipe to start from. It runs as it is on the model in the install."""
     from qdcgen.start import write_starter
 
-    write_starter(path)
-    _print(f"{path}: written. Next: qdcgen check {path}; qdcgen plan {path}; qdcgen run {path}")
+    _say(write_starter(path))
 
 
 @app.command(epilog="Example: qdcgen check recipe.yaml --set target.rows=50")
@@ -92,7 +98,7 @@ def check(recipe: RecipeArgument, overrides: Set = None, allow_dir: AllowDir = N
     """Read a recipe and every file it names; print each fault with file, line and column. Asks no model."""
     from qdcgen.start import checked_in_words
 
-    _print(checked_in_words(_loaded(recipe, overrides, allow_dir)))
+    _say(checked_in_words(_loaded(recipe, overrides, allow_dir)))
 
 
 @app.command(epilog="Example: qdcgen plan recipe.yaml --set target.rows=1000000")
@@ -128,7 +134,7 @@ def preview(
     if as_json:
         _print_json(made)
     else:
-        _print(preview_text(made))
+        _say(preview_text(made))
 
 
 @app.command(epilog="Example: qdcgen run recipe.yaml --set target.rows=200 --out runs/big")
@@ -143,6 +149,12 @@ def run(
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    log_format: Annotated[
+        str, typer.Option("--log-format", metavar="text|json", help="json: one JSON event a line on stderr.")
+    ] = "text",
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Write every call, without keys, to trace.jsonl in the folder.")
+    ] = False,
 ) -> None:
     """Generate until the target is met, then measure. Run it again to go on after any interruption.
 
@@ -152,16 +164,48 @@ def run(
     from qdcgen.run import run as run_recipe
 
     loaded = _loaded(recipe, overrides, allow_dir)
-    outcome = run_recipe(loaded, out or Path("runs") / loaded.name, replace=replace, quiet=quiet)
+    if log_format not in ("text", "json"):
+        raise typer.BadParameter(f"expected text or json, found {log_format!r}", param_hint="--log-format")
+    log = _log_json if log_format == "json" else None
+    folder = out or Path("runs") / loaded.name
+    outcome = run_recipe(loaded, folder, replace=replace, quiet=quiet, trace=trace, log=log)
     if as_json:
         _print_json(outcome.results)
     elif outcome.report is not None:
         from qdcgen.report.terminal import terminal
 
         _print(terminal(outcome.report, width=_width(), colour=_colour()))
-    for line in outcome.remarks:
-        typer.echo(line, err=True)
+    if log is not None:
+        log({"event": "end", "exit_code": outcome.exit_code, "remarks": outcome.remarks})
+    else:
+        _complain("\n".join(outcome.remarks))
     raise typer.Exit(outcome.exit_code)
+
+
+def _log_json(event: Mapping[str, Any]) -> None:
+    import json
+    import time
+
+    sys.stderr.write(json.dumps({"at": round(time.time(), 3), **event}) + "\n")
+    sys.stderr.flush()
+
+
+@app.command(epilog="Examples: qdcgen journal runs/quickstart; qdcgen journal runs/quickstart --prune 30")
+def journal(
+    where: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or its recipe.")],
+    prune: Annotated[
+        float | None, typer.Option("--prune", metavar="DAYS", min=0, help="Drop replies not made or used in DAYS days.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what the journal of a run holds: replies, size, how often they were used again; prune it."""
+    from qdcgen.review import journal_of, journal_text, run_folder
+
+    found = journal_of(run_folder(where), prune)
+    if as_json:
+        _print_json(found)
+    else:
+        _print(journal_text(found))
 
 
 @app.command(epilog="Example: qdcgen status runs/quickstart")
@@ -175,7 +219,7 @@ def status(
     if as_json:
         _print_json(found)
     else:
-        _print(status_text(found))
+        _say(status_text(found))
 
 
 @app.command(
@@ -246,7 +290,7 @@ def verify(
     from qdcgen.review import run_folder, verify_text
 
     sound, said = verify_text(run_folder(where), repair=repair)
-    _print(said)
+    _say(said)
     raise typer.Exit(0 if sound else 1)
 
 
@@ -270,25 +314,27 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # tables need more than ASCII in any locale
-    sys.exit(_guarded(lambda: app(standalone_mode=False)))
+    sys.exit(_guarded(lambda: app(standalone_mode=False, prog_name="qdcgen")))
 
 
 def _guarded(command: Callable[[], Any]) -> int:
-    import click
-
     from qdcgen.errors import QdcgenError
 
+    # Some releases of typer carry a click of their own, whose errors are not those of the package click.
+    wrong_usage: type[Exception] = next(
+        kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+    )
     try:
         code = command()
     except QdcgenError as error:
         _complain(str(error))
         return error.exit_code
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.ClickException as error:
-        error.show(sys.stderr)
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except wrong_usage as error:
+        _complain(_usage(error))
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
         return 130
     except BrokenPipeError:
@@ -302,6 +348,15 @@ def _guarded(command: Callable[[], Any]) -> int:
         )
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the command line, and where its help is; the help itself where nothing was typed."""
+    said = str(error.format_message()).strip()
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return said
+    return f"{said}\nhelp: {context.command_path if context else 'qdcgen'} --help"
 
 
 def _complain(message: str) -> None:

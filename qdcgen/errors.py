@@ -10,7 +10,10 @@ QdcgenError                     exit 1   never raised bare
 ├── RowFault                    (none)   costs one row, never its batch: becomes data in `raw/`
 │   └── ReplyFault              (none)   the model answered, and the answer does not fit
 ├── ModelRefused                exit 5   key, quota or permission: stop the run, everything saved
-├── Incomplete                  exit 4   shortfall, cap or outage; run again to go on
+├── TryAgain                    (none)   one try of one call failed and another may not; never leaves qdcgen/model/
+├── Incomplete                  exit 4   shortfall, cap, outage or pending batch; run again to go on
+│   ├── CapReached              exit 4   the next call could exceed a cap of the recipe
+│   └── Deferred                exit 4   this call waits in a provider's batch
 └── MissingExtra                exit 2   an optional dependency is not installed; says what to type
 """
 
@@ -20,6 +23,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 __all__ = [
+    "CapReached",
+    "Deferred",
     "Fault",
     "Incomplete",
     "MissingExtra",
@@ -32,6 +37,7 @@ __all__ = [
     "RunDiffers",
     "RunError",
     "RunLocked",
+    "TryAgain",
     "UsageError",
     "nearest",
 ]
@@ -124,10 +130,28 @@ class ModelRefused(QdcgenError):
     exit_code = 5
 
 
+class TryAgain(QdcgenError):
+    """One try of one call failed, and another may not. `kind` is the HTTP status or a word, for the table of faults."""
+
+    def __init__(self, kind: str, reason: str, after: float = 0.0) -> None:
+        """`after`: seconds that the server asked to wait; 0 where it did not say."""
+        super().__init__(reason)
+        self.kind = kind
+        self.after = after
+
+
 class Incomplete(QdcgenError):
     """The run is short of its target or hit a cap or an outage; running again goes on from here."""
 
     exit_code = 4
+
+
+class CapReached(Incomplete):
+    """The next call could exceed a cap of the recipe; what is in flight is let come in."""
+
+
+class Deferred(Incomplete):
+    """This call waits in a provider's batch; a later invocation collects it."""
 
 
 class MissingExtra(QdcgenError):

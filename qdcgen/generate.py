@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdcgen import template
-from qdcgen.errors import Incomplete, ModelRefused, RowFault
+from qdcgen.errors import CapReached, Deferred, QdcgenError, RowFault
 from qdcgen.parts import Tools, position
 from qdcgen.rows import Cell, Draft, Row, mix_key, row_id, stream
 from qdcgen.taxonomy import match
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from qdcgen.model.ask import Models
@@ -116,18 +116,28 @@ async def rows(
 
     Raises:
         ModelRefused, Incomplete: the run cannot go on; the other rows of the batch are given up, their replies kept.
-        Stopped: `stopping()` became true before every row was begun.
+        Deferred: calls of some rows wait in a provider's batch; every row got as far as it could.
+        CapReached, Stopped: not every row was begun; what was in flight has come in and is journaled.
     """
+    waiting: list[Deferred] = []
+    steps, fields = list(_named_apart(recipe.generate)), recipe.fields
 
-    async def one(cell: Cell, names: dict[str, Any], fault: RowFault | None) -> Row:
-        row = await _row(recipe, cell, names, models, fault, stopping)
+    async def one(cell: Cell, names: dict[str, Any], fault: RowFault | None) -> Row | None:
+        try:
+            row = await _row(steps, fields, Draft(cell, names), models, fault, stopping)
+        except Deferred as wait:
+            waiting.append(wait)
+            return None
         done(row)
         return row
 
     tasks = [asyncio.ensure_future(one(*drawn)) for drawn in cells(recipe, asked)]
     try:
-        return list(await asyncio.gather(*tasks))
-    except Stopped:
+        made = await asyncio.gather(*tasks)
+        if waiting:
+            raise waiting[0]
+        return [row for row in made if row is not None]
+    except (Stopped, CapReached):
         await asyncio.gather(*tasks, return_exceptions=True)  # what is in flight ends, and is journaled
         raise
     finally:
@@ -137,28 +147,27 @@ async def rows(
 
 
 async def _row(
-    recipe: Recipe,
-    cell: Cell,
-    names: dict[str, Any],
+    steps: Sequence[tuple[str, Entry]],
+    fields: Mapping[str, Mapping[str, Any]],
+    draft: Draft,
     models: Models,
     fault: RowFault | None,
     stopping: Callable[[], bool],
 ) -> Row:
-    draft = Draft(cell, names)
     if fault is not None:
         return _finished(draft, fault.kind, str(fault))
     try:
-        for name, entry in _named_apart(recipe.generate):
+        for name, entry in steps:
             tools = Tools(
                 ask=_ask(models, draft, name, stopping),
                 render=template.render,
-                rng=_rng(cell.id, name),
-                fields=recipe.fields,
+                rng=_rng(draft.cell.id, name),
+                fields=fields,
             )
             await entry.part.take(draft, tools)
     except RowFault as reason:
         return _finished(draft, reason.kind, str(reason))
-    except (ModelRefused, Incomplete, Stopped):
+    except (QdcgenError, Stopped):  # the run's business, not this row's
         raise
     except Exception as error:  # noqa: BLE001  (a step may be anybody's code: its fault costs its row, by name, not the run)
         return _finished(draft, "step failed", f"{type(error).__name__}: {error}")
@@ -195,8 +204,6 @@ def _ask(models: Models, draft: Draft, step: str, stopping: Callable[[], bool]) 
 
 
 def _rng(row: str, step: str) -> Callable[[str], random.Random]:
-    import random
-
     return lambda name: random.Random(stream(row, f"{step}/{name}"))
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import random
+import typing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from qdcgen.errors import QdcgenError, nearest
 from qdcgen.rows import Draft, Measure, Reply, Row, Taxonomy, Verdict, stream
@@ -42,12 +43,15 @@ __all__ = [
     "Problem",
     "Sample",
     "Scene",
+    "Settings",
     "Step",
     "Tools",
     "UnknownPart",
+    "Weight",
     "find",
     "names",
     "position",
+    "shown",
 ]
 
 
@@ -214,10 +218,54 @@ class Problem(NamedTuple):
 # ── what a part is ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Part(BaseModel):
-    """A frozen record of settings with one method. Its docstring is what `qdcgen parts` and the manual print."""
+class Settings(BaseModel):
+    """A frozen record that YAML fills: no key that it does not know, and no word where a number belongs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _words_stay_words(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic would read `010` as 10, `1_000` as 1000, and `true` as 1: just what strict YAML keeps apart."""
+        _numbers_only(cls.model_fields[str(info.field_name)].annotation, value)
+        return value
+
+
+def _numbers_only(annotation: Any, value: Any) -> None:
+    """Raises ValueError where a number belongs and `value` is a word or a boolean."""
+    while typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if not isinstance(value, (str, bool)):
+        return
+    kinds = set(typing.get_args(annotation) or (annotation,)) - {type(None)}
+    if kinds and kinds <= {int, float}:
+        raise ValueError(f"expected a {'' if float in kinds else 'whole '}number, found {shown(value)}")
+
+
+def _number(value: Any) -> Any:
+    _numbers_only(float, value)
+    return value
+
+
+Weight = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e9)]
+"""A share relative to others, in a mapping from names to weights."""
+
+
+def shown(value: Any) -> str:
+    """A found value for a message: as YAML has it, cut to 60 characters; a mapping or list by its kind."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    if isinstance(value, (dict, list, tuple)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    said = repr(value)
+    return said if len(said) <= _LONGEST else said[: _LONGEST - 1] + "…"
+
+
+_LONGEST = 60
+
+
+class Part(Settings):
+    """A frozen record of settings with one method. Its docstring is what `qdcgen parts` and the manual print."""
 
     short: ClassVar[str | None] = None
     """The field that a bare value sets: with `short = "similarity"`, `{duplicates: 0.9}` is the short form."""

@@ -10,26 +10,25 @@ import os
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from qdcgen import parts, scrutiny, strict_yaml, taxonomy, taxonomy_files
+from qdcgen import parts, scrutiny, strict_yaml, tables, taxonomy, taxonomy_files
 from qdcgen.errors import Fault, QdcgenError, RecipeError, UsageError, nearest
-from qdcgen.parts import Part
+from qdcgen.parts import Part, Settings, Weight, shown
 from qdcgen.rows import Taxonomy
-from qdcgen.scrutiny import Bound, Gate
+from qdcgen.scrutiny import EXPECTED_BOUND, Bound, Gate
 from qdcgen.strict_yaml import dotted
 
 __all__ = ["Alias", "Bound", "Entry", "Gate", "Measuring", "Recipe", "Source", "Strategy", "Target", "load"]
 
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+"""Names a folder, so it must not hold a slash or begin with a dot. Pydantic searches: the ends must be said."""
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-LONGEST = 60
-"""Characters of a found value that a message shows."""
 SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)\Z", re.IGNORECASE)
 
 
@@ -40,11 +39,7 @@ class Entry(NamedTuple):
     part: Any
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Price(_Frozen):
+class Price(Settings):
     """US dollars per million tokens."""
 
     input: float = Field(ge=0)
@@ -60,13 +55,17 @@ def _plain_http(address: str) -> str:
         url = urlsplit(address)
         host, _ = url.hostname, url.port
     except ValueError as error:
-        raise ValueError(f"{address!r} is no address: {error}") from None
-    if url.scheme not in ("http", "https") or not host or url.username is not None or url.query or url.fragment:
-        raise ValueError(f"expected http(s)://host[:port][/path] without user, query or fragment, found {address!r}")
+        raise ValueError(f"expected http(s)://host[:port][/path], and this is no address: {error}") from None
+    expected = "expected http(s)://host[:port][/path]"
+    extra = {"a user": url.username is not None, "a query": url.query, "a fragment": url.fragment}
+    if found := [what for what, there in extra.items() if there]:  # may hold a password, so it is not shown
+        raise ValueError(f"{expected}, found an address with {' and '.join(found)}; name a key's variable under key:")
+    if url.scheme not in ("http", "https") or not host:
+        raise ValueError(f"{expected}, found {shown(address)}")
     return address.rstrip("/")
 
 
-class Alias(_Frozen):
+class Alias(Settings):
     """A model under the name that the rest of the recipe uses."""
 
     model: str = Field(min_length=1, examples=["embedded", "openai/gpt-5-mini", "embedded:/models/x.gguf"])
@@ -83,18 +82,26 @@ class Alias(_Frozen):
     """Longest reply."""
     max_in_flight: int = Field(default=32, ge=1, le=10_000)
     """Calls at once. The embedded model runs one per core whatever this says."""
+    rpm: float | None = Field(default=None, gt=0)
+    """Requests a minute, at most."""
+    tpm: float | None = Field(default=None, gt=0)
+    """Tokens a minute, prompt and reply together, at most."""
     timeout: float = Field(default=120, gt=0, le=86_400)
     """Seconds that one call may take."""
+    via: Literal["litellm"] | None = None
+    """`litellm` sends calls through that library even where a direct road is known."""
+    batch: bool = False
+    """Send calls through the provider's Batch API: cheaper, hours later; the next run collects."""
     price: Price | None = None
     """Overrides the known price; without either, cost is reported as unknown."""
 
 
-class Source(_Frozen):
+class Source(Settings):
     """Where a taxonomy comes from: written here, or a file in the recipe's folder."""
 
     tree: Any = None
     """Nested mappings and lists of names."""
-    file: str | None = None
+    file: Annotated[str, Field(min_length=1)] | None = None
     """Nested YAML or JSON, or a CSV/TSV/JSON table with path columns or with id and parent columns."""
     id: str | None = None
     """Column of node ids."""
@@ -112,7 +119,7 @@ class Source(_Frozen):
     """Rows to leave out: column → value or values."""
     root: str | None = None
     """Take only what lies below this node (id or path)."""
-    weights: dict[str, Annotated[float, Field(ge=0, le=1e9)]] = {}
+    weights: dict[str, Weight] = Field(default={})
     """Prevalence: path pattern → weight, e.g. `{cards/*: 3}`; default 1."""
 
     @model_validator(mode="after")
@@ -122,7 +129,7 @@ class Source(_Frozen):
         return self
 
 
-class Strategy(_Frozen):
+class Strategy(Settings):
     """Taxonomies that are drawn together, and how often."""
 
     axes: tuple[str, ...] = Field(min_length=1)
@@ -131,25 +138,33 @@ class Strategy(_Frozen):
     """Share of rows, relative to the other strategies."""
 
 
-class Target(_Frozen):
+class Target(Settings):
     """How much is wanted, and how far the run may go for it."""
 
     rows: int = Field(ge=1, le=10_000_000_000, examples=[100])
     """Accepted rows to end with: exactly this many, or a named shortfall and exit code 4."""
     candidates: int = Field(default=3, ge=1, le=1000)
     """At most this many tries for each owed row."""
+    usd: float | None = Field(default=None, gt=0)
+    """US dollars that all invocations together may spend; needs known prices."""
+    calls: int | None = Field(default=None, ge=1)
+    """Model calls that all invocations together may make."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Tokens, prompt and reply together, that all invocations together may take."""
+    minutes: float | None = Field(default=None, gt=0)
+    """Minutes that one invocation may take."""
 
 
-class Anchor(_Frozen):
+class Anchor(Settings):
     """Real rows to compare with."""
 
-    file: str
+    file: str = Field(min_length=1)
     """Parquet, JSONL, JSON or CSV in the recipe's folder."""
     text: str | None = None
     """Its column of texts; default: the name of the measured field."""
 
 
-class Measuring(_Frozen):
+class Measuring(Settings):
     """What is measured, and how."""
 
     text: tuple[str, ...] = ()
@@ -170,11 +185,17 @@ class Measuring(_Frozen):
         return value
 
 
-class Recipe(_Frozen):
+def _worded(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError(f"{EXPECTED_BOUND}, found {shown(value)}")  # noqa: TRY004 - pydantic collects ValueErrors
+    return value
+
+
+class Recipe(Settings):
     """Everything one run is asked for."""
 
     recipe: Literal[1] = Field(description="Version of the recipe language.")
-    name: str = Field(pattern=RUN_NAME.pattern.replace(r"\Z", "$"))
+    name: str = Field(pattern=RUN_NAME)
     """Names the run folder."""
     about: str = ""
     """What the data is, in a sentence; people and models read it."""
@@ -188,7 +209,7 @@ class Recipe(_Frozen):
     """Which taxonomies are drawn together; default: all."""
     forbid: tuple[dict[str, str], ...] = ()
     """Combinations that must not be drawn: axis → pattern or value."""
-    layers: dict[str, Any] = {}
+    layers: dict[str, Any] = Field(default={})
     """Local variation: axis → layer."""
     generate: tuple[Any, ...] = Field(min_length=1)
     """Steps, in order."""
@@ -198,7 +219,9 @@ class Recipe(_Frozen):
     """How many rows."""
     measure: Measuring = Measuring()
     """What is measured."""
-    gates: dict[Literal["coverage", "diversity", "complexity", "quality"], dict[str, str]] = {}
+    gates: dict[
+        Literal["coverage", "diversity", "complexity", "quality"], dict[str, Annotated[str, BeforeValidator(_worded)]]
+    ] = Field(default={})
     """Bounds on measures; a broken one ends the run with exit code 3."""
 
     file: str = Field(default="", exclude=True, repr=False)
@@ -207,6 +230,7 @@ class Recipe(_Frozen):
     bounds: tuple[Any, ...] = Field(default=(), exclude=True, repr=False)
     source: str = Field(default="", exclude=True, repr=False)
     notes: tuple[str, ...] = Field(default=(), exclude=True, repr=False)
+    anchor: Path | None = Field(default=None, exclude=True, repr=False)
 
     @property
     def default_model(self) -> str:
@@ -288,55 +312,95 @@ def loads(
     """As `load`, from text; relative file names are looked up in `folder`."""
     marked = strict_yaml.parse(text, file)
     if not isinstance(marked.data, dict):
-        found = "nothing" if marked.data is None else f"a {type(marked.data).__name__}"
+        found = shown(marked.data)
         raise RecipeError(Fault(file, 1, 1, f"{found} at the top; expected keys such as recipe:, name:, taxonomy:"))
     for override in overrides:
         _override(marked, override)
     faults: list[Fault] = []
     _variables(marked, faults)
+    recipe, sound = _validated(marked, _long(marked, faults), faults)
+    notes: list[str] = []
+    recipe = recipe.model_copy(
+        update={
+            "file": file,
+            "folder": folder,
+            "taxonomies": _read_taxonomies(recipe, marked, folder, allowed, faults, notes),
+            "notes": tuple(notes),
+            "source": text.decode("utf-8-sig") if isinstance(text, bytes) else text,
+            "measure": recipe.measure.model_copy(update={"embedder": _embedder(marked, recipe, faults)}),
+            "bounds": tuple(scrutiny.gates(recipe, marked, faults)),
+            "anchor": _anchor(recipe, marked, folder, allowed, faults),
+        }
+    )
+    scrutiny.check(recipe, marked, faults, sound)
+    if faults:
+        raise RecipeError(faults)
+    return recipe
+
+
+def _long(marked: strict_yaml.Marked, faults: list[Fault]) -> dict[str, Any]:
+    """The recipe's data with every short form written out, and parts in place of their settings."""
     data = dict(marked.data)
     listed = {
         "layers": _mapped_parts(marked, data, faults),
         "generate": _listed_parts(marked, data, "generate", "steps", faults),
         "filters": _listed_parts(marked, data, "filters", "filters", faults),
     }
-    for axis, value in (data.get("taxonomy") or {}).items() if isinstance(data.get("taxonomy"), dict) else ():
-        if isinstance(value, list):
-            data["taxonomy"] = {**data["taxonomy"], axis: {"tree": value}}
-        elif isinstance(value, str):
-            data["taxonomy"] = {**data["taxonomy"], axis: {"file": value}}
+    if isinstance(data.get("taxonomy"), dict):
+        forms: dict[type, str] = {list: "tree", str: "file"}
+        data["taxonomy"] = {
+            axis: {forms[type(value)]: value} if type(value) in forms else value
+            for axis, value in data["taxonomy"].items()
+        }
     if isinstance(data.get("strategies"), list):
         data["strategies"] = [{"axes": s} if isinstance(s, list) else s for s in data["strategies"]]
     data.update({key: value for key, value in listed.items() if key in data})
-    recipe: Recipe | None = None
+    return data
+
+
+def _validated(marked: strict_yaml.Marked, data: dict[str, Any], faults: list[Fault]) -> tuple[Recipe, frozenset[str]]:
+    """The recipe, and which of its top-level keys are sound; the others are stood in for, so that checking goes on.
+
+    Checks that need a key that is not sound are left out: a step that could not be read fills no fields, and telling
+    that they are missing would send the reader to the wrong place.
+    """
+    known = {key for key, field in Recipe.model_fields.items() if not field.exclude}
+    internal = set(Recipe.model_fields) - known
+    listed = ", ".join(_known_keys(Recipe, ()))
+    faults += [
+        marked.fault((key,), f"unknown key {key!r}; expected one of {listed}", at_key=True)
+        for key in internal & set(data)
+    ]
+    data = {key: value for key, value in data.items() if key not in internal}
+    spoilt = {key for key in ("layers", "generate", "filters") if _is_spoilt(marked.data.get(key), data.get(key))}
     try:
-        recipe = Recipe.model_validate(data)
+        return Recipe.model_validate(data), frozenset(known - spoilt)
     except ValidationError as error:
-        faults += _faults(marked, error, Recipe, ())
-    if recipe is None or faults:
-        raise RecipeError(faults)
-    notes: list[str] = []
-    trees = _read_taxonomies(recipe, marked, folder, allowed, faults, notes)
-    recipe = recipe.model_copy(
-        update={
-            "file": file,
-            "folder": folder,
-            "taxonomies": trees,
-            "notes": tuple(notes),
-            "source": text.decode("utf-8-sig") if isinstance(text, bytes) else text,
-            "measure": recipe.measure.model_copy(update={"embedder": _embedder(marked, recipe, faults)}),
-        }
-    )
-    recipe = recipe.model_copy(update={"bounds": tuple(scrutiny.gates(recipe, marked, faults))})
-    scrutiny.check(recipe, marked, faults)
-    if faults:
-        raise RecipeError(faults)
-    return recipe
+        faults += _faults(marked, error, Recipe, (), told=spoilt)
+        wrong = {str(one["loc"][0]) for one in error.errors(include_url=False)}
+    if wrong - known:  # an unknown key may be any of those that are not there, mistyped
+        spoilt |= known - set(data)
+    sound = frozenset(known - wrong - spoilt)
+    stand_ins: dict[str, Any] = {
+        "recipe": 1,
+        "name": "x",
+        "models": {"x": {"model": "x"}},
+        "taxonomy": {"x": {"tree": ["x"]}},
+        "generate": [Entry("x", Part())],
+        "target": {"rows": 1},
+    }
+    kept = {key: value for key, value in data.items() if key in known - wrong}
+    return Recipe.model_validate({**stand_ins, **kept}), sound
+
+
+def _is_spoilt(said: Any, made: Any) -> bool:
+    """Whether a part could not be made of what was said, which is told already."""
+    return isinstance(said, (dict, list)) and isinstance(made, type(said)) and len(made) < len(said)
 
 
 def _override(marked: strict_yaml.Marked, override: str) -> None:
     key, sign, said = override.partition("=")
-    if not sign or not key:
+    if not sign or not all(key.split(".")):
         raise UsageError(f"--set {override}: expected PATH=VALUE, e.g. --set target.rows=50")
     value = strict_yaml.parse(said, f"--set {key}")
     path: strict_yaml.Path = ()
@@ -356,8 +420,12 @@ def _override(marked: strict_yaml.Marked, override: str) -> None:
         path = (*path, step)
         if last:
             holder[step] = value.data
+            marked.origins[path] = f"--set {key}"
         elif isinstance(holder, dict):
-            holder = holder.setdefault(word, {})
+            if holder.get(word) is None:
+                holder[word] = {}
+                marked.origins[path] = f"--set {key}"
+            holder = holder[word]
         else:
             holder = holder[int(step)]
 
@@ -403,7 +471,7 @@ def _listed_parts(marked: strict_yaml.Marked, data: dict[str, Any], key: str, ki
     if not isinstance(said, list):
         return said
     found = [_part(marked, kind, value, (key, number), faults) for number, value in enumerate(said)]
-    return [entry for entry in found if entry is not None] or said
+    return [entry for entry in found if entry is not None]
 
 
 def _part(
@@ -415,7 +483,7 @@ def _part(
         name, settings = next(iter(said.items()))
         below = (*path, name)
     else:
-        what = f"{len(said)} keys" if isinstance(said, dict) else repr(said)
+        what = f"{len(said)} keys" if isinstance(said, dict) else shown(said)
         faults.append(
             marked.fault(path, f"{dotted(path)}: found {what}; expected one {kind[:-1]}, e.g. {{name: {{…}}}}")
         )
@@ -423,7 +491,11 @@ def _part(
     try:
         part = parts.find(kind, name)
     except QdcgenError as error:
-        faults.append(marked.fault(below, f"{dotted(path)}: {error}", at_key=True))
+        faults.append(marked.fault(below, f"{dotted(path)}: {error}", at_key=below != path))
+        return None
+    if part.short is None and settings is not None and not isinstance(settings, dict):
+        message = f"{dotted(below)}: found {shown(settings)}; {name} takes no bare value, write {{{name}: {{…}}}}"
+        faults.append(marked.fault(below, message))
         return None
     try:
         return Entry(name, part.model_validate(settings_of(part, settings)))
@@ -459,34 +531,93 @@ def _embedder(marked: strict_yaml.Marked, recipe: Recipe, faults: list[Fault]) -
 
 
 def _faults(
-    marked: strict_yaml.Marked, error: ValidationError, model: type[BaseModel], above: strict_yaml.Path
+    marked: strict_yaml.Marked,
+    error: ValidationError,
+    model: type[BaseModel],
+    above: strict_yaml.Path,
+    told: Collection[str] = (),
 ) -> list[Fault]:
-    """Pydantic's errors in our words, each at its own place."""
-    found = []
+    """Pydantic's errors in our words, each at its own place; none of the top-level keys whose faults are told."""
+    found: dict[tuple[strict_yaml.Path, bool], list[str]] = {}
     for one in error.errors(include_url=False):
-        path = (*above, *(word for word in one["loc"] if word != "[key]"))
-        kind, said = one["type"], one["input"]
+        if not above and one["loc"][:1] and one["loc"][0] in told:
+            continue
+        kind, missing = one["type"], one["type"] == "missing"
+        path = _written(marked.data, (*above, *one["loc"]), missing=missing)
         if kind == "extra_forbidden":
             known = _known_keys(model, one["loc"][:-1])
             message = f"unknown key {dotted(path)!r}{nearest(str(path[-1]), known)}"
             if known and "did you mean" not in message:
-                message += f"; expected one of {', '.join(known[:12])}"
-            found.append(marked.fault(path, message, at_key=True))
-        elif kind == "missing":
-            found.append(marked.fault(path[:-1], f"{dotted(path)} is missing", at_key=len(path) > 1))
+                message += f"; expected one of {', '.join(known)}"
+        elif missing:
+            message = f"{dotted(path)} is missing"
         else:
-            message = one["msg"].removeprefix("Value error, ")
-            message = message[0].lower() + message[1:]
-            shown = repr(said) if isinstance(said, (str, int, float, bool, type(None))) else f"a {_kind(said)}"
-            shown = shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
-            tail = "" if "found" in message or kind == "value_error" else f", found {shown}"
-            found.append(marked.fault(path, f"{dotted(path)}: {message}{tail}"))
+            message = _in_our_words(one)
+            if one["loc"][-1:] == ("[key]",):
+                message = f"{dotted(path)}: {message}"
+        at_key = kind == "extra_forbidden" or missing or one["loc"][-1:] == ("[key]",)
+        said = found.setdefault((path[:-1] if missing else path, at_key), [])
+        if message not in said:
+            said.append(message)
+    return [
+        marked.fault(path, message if at_key else f"{dotted(path)}: {message}", at_key=at_key and len(path) > 0)
+        for (path, at_key), messages in found.items()
+        for message in (messages if at_key else [_either(messages)])
+    ]
+
+
+def _written(data: Any, path: strict_yaml.Path, *, missing: bool) -> strict_yaml.Path:
+    """The part of a pydantic location that stands in the YAML: no tags of unions, no keys that short forms omit."""
+    found: strict_yaml.Path = ()
+    for number, word in enumerate(path):
+        inside_list = isinstance(data, list) and isinstance(word, int) and word < len(data)
+        if inside_list or (isinstance(data, dict) and word in data):
+            data = data[word]
+            found = (*found, word)
+        elif missing and number == len(path) - 1:
+            found = (*found, word)
     return found
 
 
-def _kind(value: Any) -> str:
-    kind = type(value).__name__
-    return {"dict": "mapping", "tuple": "list"}.get(kind, kind)
+def _in_our_words(one: Any) -> str:
+    """What was expected, and what was found."""
+    kind, limits = one["type"], one.get("ctx", {})
+    if kind == "value_error":
+        return str(one["msg"]).removeprefix("Value error, ")
+    said = _EXPECTED.get(kind) or str(one["msg"]).replace("Input should be", "expected").replace(
+        "String should", "should"
+    )
+    if kind in _BOUNDS:
+        limit = limits[next(iter(limits))]
+        said = f"expected a number {_BOUNDS[kind]} {int(limit) if limit == int(limit) else limit:,}"
+    if kind in {"too_short", "string_too_short"}:
+        return f"expected at least {limits['min_length']} {'character' if kind[0] == 's' else 'entry'}, found none"
+    return f"{said[0].lower()}{said[1:]}, found {shown(one['input'])}"
+
+
+def _either(messages: list[str]) -> str:
+    """One message for a value that fits none of several forms."""
+    heads = [message.partition(", found ")[0].removeprefix("expected ") for message in messages]
+    if len(messages) == 1 or not all(message.startswith("expected ") for message in messages):
+        return messages[0]
+    heads = [head for head in heads if not (head == "a whole number" and "a number" in heads)]
+    return f"expected {' or '.join(heads)}, found {messages[0].partition(', found ')[2]}"
+
+
+_EXPECTED = {
+    **dict.fromkeys(("model_type", "dict_type", "model_attributes_type"), "expected a mapping"),
+    **dict.fromkeys(("tuple_type", "list_type"), "expected a list"),
+    "string_type": "expected text",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "expected a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
+}
+_BOUNDS = {
+    "greater_than": "above",
+    "greater_than_equal": "of at least",
+    "less_than": "below",
+    "less_than_equal": "of at most",
+}
 
 
 def _known_keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
@@ -516,6 +647,7 @@ def inside(folder: Path, name: str, allowed: tuple[Path, ...] = ()) -> Path:
     """
     try:
         path = (folder / name).resolve()
+        path.is_file()
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"file {name!r} cannot be looked up: {error}") from None
     roots = [folder.resolve(), *(root.resolve() for root in allowed)]
@@ -561,3 +693,23 @@ def _read_taxonomies(
         except (ValueError, UsageError) as error:
             faults.append(marked.fault((*path, "file"), f"{dotted(path)}: {error}"))
     return trees
+
+
+def _anchor(
+    recipe: Recipe, marked: strict_yaml.Marked, folder: Path, allowed: tuple[Path, ...], faults: list[Fault]
+) -> Path | None:
+    """Where the real rows are. That they are there is checked before anything is spent."""
+    if recipe.measure.anchor is None:
+        return None
+    path: strict_yaml.Path = ("measure", "anchor", "file")
+    try:
+        found = inside(folder, recipe.measure.anchor.file, allowed)
+    except ValueError as error:
+        faults.append(marked.fault(path, f"measure.anchor: {error}"))
+        return None
+    if found.suffix.lower() not in tables.ENDINGS:
+        expected = ", ".join(tables.ENDINGS)
+        faults.append(
+            marked.fault(path, f"measure.anchor: cannot read {found.suffix or found.name}; expected {expected}")
+        )
+    return found

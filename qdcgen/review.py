@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdcgen import __version__, parts
-from qdcgen.errors import RunError, UsageError
-from qdcgen.report.contents import GateResult, Report
+from qdcgen.errors import UsageError, nearest
+from qdcgen.report.contents import Calls, GateResult, Report
 from qdcgen.store import Store
 
 if TYPE_CHECKING:
@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from qdcgen.recipe import Recipe
     from qdcgen.rows import Measure
 
-__all__ = ["of_file", "of_run", "review", "run_folder", "status_of", "status_text", "stored", "verify_text"]
+__all__ = [
+    "journal_of",
+    "journal_text",
+    "of_file",
+    "of_run",
+    "review",
+    "run_folder",
+    "status_of",
+    "status_text",
+    "stored",
+    "verify_text",
+]
 
 DATA_ENDINGS = {".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv"}
 TOY = "the embedded model is for trying qdcgen, not for making training data"
@@ -28,15 +39,18 @@ def run_folder(where: Path) -> Path:
     """The run folder that a folder, or a recipe's file, stands for.
 
     Raises:
-        RunError: there is none.
+        UsageError: there is none.
     """
-    if where.is_dir():
-        return where
+    folder = where
     if where.suffix in {".yaml", ".yml"} and where.is_file():
         from qdcgen.recipe import load
 
-        return Path("runs") / load(where).name
-    raise RunError(f"{where}: expected a run folder (runs/<name>) or a recipe (*.yaml)")
+        folder = Path("runs") / load(where).name
+    elif not where.is_dir():
+        raise UsageError(f"{where}: expected a run folder (runs/<name>) or a recipe (*.yaml)")
+    if not (folder / "manifest.json").is_file():
+        raise UsageError(f"{folder}: no run here (no manifest.json); qdcgen run makes one")
+    return folder
 
 
 def review(where: Path, *, text: tuple[str, ...], axes: tuple[str, ...], embedder: str | None) -> Report:
@@ -147,8 +161,20 @@ def of_run(store: Store, recipe: Recipe, model: str) -> Report:
         measures=measures,
         ledger=ledger.lines(wanted, tried, recipe.taxonomies, filters),
         gates=list(_gates(recipe, measures)),
+        calls=_calls(store),
         remarks=_remarks(recipe),
     )
+
+
+def _calls(store: Store) -> Calls:
+    from qdcgen.model.journal import Journal
+
+    journal = Journal(store.folder / "calls.sqlite")
+    try:
+        spent = journal.totals()
+    finally:
+        journal.close()
+    return Calls(spent.calls, spent.tokens_in, spent.tokens_out, spent.cost, spent.faults)
 
 
 def _forbidden(recipe: Recipe) -> Callable[[Mapping[str, str]], bool]:
@@ -189,11 +215,10 @@ def _anchor(recipe: Recipe) -> pl.DataFrame:
     import polars as pl
 
     from qdcgen.measure import text_of
-    from qdcgen.recipe import inside
     from qdcgen.tables import read
 
     anchor: Any = recipe.measure.anchor
-    frame = read(inside(recipe.folder, anchor.file))
+    frame = read(recipe.anchor or recipe.folder / anchor.file)
     column = anchor.text or (
         recipe.text_fields[0] if recipe.text_fields[0] in frame.columns else text_of(frame, anchor.file)
     )
@@ -248,16 +273,20 @@ def of_file(path: Path, *, text: tuple[str, ...], axes: tuple[str, ...], embedde
     """Measure any table of texts."""
     import polars as pl
 
-    from qdcgen.measure import measure, sample_of_file
+    from qdcgen.measure import measure, sample_of_file, text_of
     from qdcgen.recipe import settings_of
     from qdcgen.tables import read
 
     frame = read(path)
+    for name in (*text, *axes):
+        if name not in frame.columns:
+            close = nearest(name, frame.columns)
+            raise UsageError(f"{path}: no column {name!r}{close} (columns: {', '.join(frame.columns)})")
     column = text[0] if len(text) == 1 else None
-    if len(text) > 1:
-        absent = [name for name in text if name not in frame.columns]
-        if absent:
-            raise UsageError(f"{path}: no column {absent[0]!r}; it has {', '.join(frame.columns)}")
+    if not text:
+        column = text_of(frame, str(path))
+        text = (column,)
+    elif len(text) > 1:
         frame = frame.with_columns(
             pl.concat_str([pl.col(name).cast(pl.String) for name in text], separator="\n", ignore_nulls=True).alias(
                 "_text"
@@ -268,7 +297,7 @@ def of_file(path: Path, *, text: tuple[str, ...], axes: tuple[str, ...], embedde
     kind: Any = parts.find("embedders", name)
     part = kind.model_validate(settings_of(kind, setting or None))
     sample = sample_of_file(frame, column, part, of="rows", axes=axes)
-    facts = {"file": str(path), "rows": f"{frame.height:,}", "text": " + ".join(text) or "found by itself"}
+    facts = {"file": str(path), "rows": f"{frame.height:,}", "text": " + ".join(text)}
     facts |= {"embedder": part.label, "version": f"qdcgen {__version__}"}
     return Report(title=path.name, facts=facts, measures=measure([sample], _metrics()))
 
@@ -308,6 +337,43 @@ def status_text(found: dict[str, Any]) -> str:
         accepted = f"{target['accepted']} of {target['target']} accepted, {target['owed']} owed"
         lines.append(f"  last      exit {last['exit_code']}: {accepted}")
         lines += [f"            {remark}" for remark in last["remarks"]]
+    return "\n".join(lines)
+
+
+def journal_of(folder: Path, prune: float | None) -> dict[str, Any]:
+    """What the journal holds; with `prune`, after dropping replies not made or used in so many days.
+
+    Raises:
+        RunError: there is no run in the folder.
+        RunLocked: it is to be pruned, and a run is writing to it.
+    """
+    from contextlib import nullcontext
+
+    from qdcgen.model.journal import Journal
+
+    store = Store(folder).peek()
+    with store if prune is not None else nullcontext():
+        journal = Journal(folder / "calls.sqlite")
+        try:
+            dropped = journal.prune(prune) if prune is not None else None
+            return {**journal.about(), "dropped": dropped}
+        finally:
+            journal.close()
+
+
+def journal_text(found: dict[str, Any]) -> str:
+    """The journal in a few lines."""
+    from datetime import UTC, datetime
+
+    lines = [found["file"], f"  replies   {found['replies']:,} in {found['bytes'] / 1e6:.1f} MB"]
+    lines += [f"            {count:,} of {model}" for model, count in found["models"].items()]
+    lines.append(f"  hits      {found['hits']:,} times a reply was used again instead of asked for")
+    lines.append(f"  unusable  {found['unusable']:,} replies that did not fit, kept for a look and never served")
+    if found["oldest"] is not None:
+        days = [datetime.fromtimestamp(found[key], UTC).date().isoformat() for key in ("oldest", "newest")]
+        lines.append(f"  made      {days[0]} to {days[1]}")
+    if found["dropped"] is not None:
+        lines.append(f"  dropped   {found['dropped']:,} replies")
     return "\n".join(lines)
 
 

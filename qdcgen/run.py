@@ -11,7 +11,7 @@ import platform
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from qdcgen import __version__, generate, ledger, parts, review, rounds
-from qdcgen.errors import Fault, Incomplete, ModelRefused, QdcgenError, RecipeError, RunDiffers
+from qdcgen.errors import CapReached, Deferred, Fault, Incomplete, ModelRefused, QdcgenError, RecipeError, RunDiffers
 from qdcgen.judge import judge
 from qdcgen.model.ask import Models
+from qdcgen.model.budget import Budget
 from qdcgen.model.journal import Journal
 from qdcgen.parts import Tools
 from qdcgen.plan import Plan
@@ -32,6 +33,7 @@ from qdcgen.report.markdown import markdown
 from qdcgen.store import Store, dumps, frame_of, packed, rows_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import polars as pl
@@ -44,6 +46,8 @@ __all__ = ["Outcome", "made_from", "plan_of", "run"]
 
 LONGEST = 60
 """Characters of a value that a refusal shows."""
+LOG_EVERY = 1.0
+"""Seconds between progress events of `--log-format json`."""
 PART_ROWS = 100_000
 """Rows in one file of `data/`: about 30 MB of short texts."""
 
@@ -59,8 +63,18 @@ class Outcome:
     """Lines for stderr: what happened, and what to type next."""
 
 
-def run(recipe: Recipe, folder: Path, *, replace: bool = False, quiet: bool = False) -> Outcome:
+def run(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    replace: bool = False,
+    quiet: bool = False,
+    trace: bool = False,
+    log: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Outcome:
     """Bring the run in `folder` to its target, or as far as it gets, then measure it.
+
+    `trace` writes every call to `trace.jsonl` in the folder; `log` is given events instead of a display on stderr.
 
     Raises:
         RunLocked, RunDiffers, RunDamaged, RunError: before anything is asked.
@@ -70,7 +84,8 @@ def run(recipe: Recipe, folder: Path, *, replace: bool = False, quiet: bool = Fa
     with Store(folder) as store:
         agree(store, recipe, replace=replace)
         journal = Journal(folder / "calls.sqlite")
-        line = Line(recipe, store, journal, quiet=quiet)
+        tracing = Trace(folder / "trace.jsonl") if trace else None
+        line = Line(recipe, store, journal, quiet=quiet, trace=tracing, log=log)
         outcome = Outcome()
         try:
             before = _state(store)
@@ -93,8 +108,26 @@ def run(recipe: Recipe, folder: Path, *, replace: bool = False, quiet: bool = Fa
             raise
         finally:
             journal.close()
+            if tracing is not None:
+                tracing.close()
         _conclude(store, recipe, line, outcome, began=began, seconds=time.perf_counter() - clock)
     return outcome
+
+
+class Trace:
+    """One JSON line for each model call, as it ends."""
+
+    def __init__(self, path: Path) -> None:
+        """Appends to `path`."""
+        self._file = path.open("ab")
+
+    def __call__(self, said: Mapping[str, Any]) -> None:
+        """Write one line."""
+        self._file.write(orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 # ── the rounds ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -103,21 +136,35 @@ def run(recipe: Recipe, folder: Path, *, replace: bool = False, quiet: bool = Fa
 class Line:
     """One invocation's way through the rounds: what it asks, commits, judges and shows."""
 
-    def __init__(self, recipe: Recipe, store: Store, journal: Journal, *, quiet: bool) -> None:
-        """Opens nothing; models connect or load at their first call."""
+    def __init__(
+        self,
+        recipe: Recipe,
+        store: Store,
+        journal: Journal,
+        *,
+        quiet: bool,
+        trace: Callable[[Mapping[str, Any]], None] | None = None,
+        log: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        """Opens nothing; models connect or load at their first call. `log` takes the place of the display."""
         self.recipe = recipe
         self.store = store
-        self.models = Models(recipe.models, journal)
+        target = recipe.target
+        budget = Budget(usd=target.usd, calls=target.calls, tokens=target.tokens, minutes=target.minutes)
+        self.models = Models(recipe.models, journal, budget=budget, trace=trace)
         self.journal = journal
-        self.quiet = quiet
+        self.quiet = quiet or log is not None
+        self.log = log
         self.types = generate.column_types(recipe)
         self.paths = {axis: {node.id: node.path for node in tree.nodes} for axis, tree in recipe.taxonomies.items()}
         self.judges = _digest([{entry.name: entry.part.model_dump(mode="json")} for entry in recipe.filters])
         self.stopped_by: int | None = None
+        self.capped: CapReached | None = None
         self.given_up: pl.DataFrame | None = None
         self.made_now = 0
         self._scratch: dict[str, dict[str, Any]] = {}
         self._begun = time.perf_counter()
+        self._next_log = 0.0
         self._seen: dict[str, Any] = {"round": 0, "accepted": 0, "made": 0, "failed": 0, "rejected": {}}
 
     async def run(self, outcome: Outcome) -> None:
@@ -125,13 +172,18 @@ class Line:
         recipe, store = self.recipe, self.store
         self._listen()
         rejudged = self._drop_stale_verdicts()
+        waiting: list[str] = []
         plan = plan_of(recipe)
         try:
             with Live(quiet=self.quiet) as live:
                 self._live = live
-                while self.stopped_by is None:
+                waiting = await self.models.collect()
+                while self.stopped_by is None and not waiting:
                     await self._make_and_judge()
-                    if self.stopped_by is not None:
+                    waiting = await self.models.submit()
+                    if self.capped is not None:
+                        raise self.capped
+                    if self.stopped_by is not None or waiting:
                         break
                     tried = rounds.attempts(store, recipe)
                     owed, self.given_up = rounds.next_round(store, recipe, plan, tried)
@@ -150,7 +202,10 @@ class Line:
             outcome.remarks.append(f"{error}. Everything finished is saved; run again to go on.")
         finally:
             await self.models.close()
-        if self.stopped_by is not None:
+        if waiting:
+            outcome.exit_code = 4
+            outcome.remarks += [f"{words}; run again to collect" for words in waiting]
+        elif self.stopped_by is not None:
             outcome.exit_code = 128 + self.stopped_by
             outcome.remarks.append("interrupted; everything finished is saved, run again to go on")
         elif outcome.exit_code == 0 and self.given_up is not None and self.given_up.height:
@@ -166,8 +221,10 @@ class Line:
         waiting = iter([batch for batch in every if batch.verdicts not in self.store.files])
         turn = next(waiting, None)
         self._count_what_stands()
-        executor: Any = parts.find("executors", "local")()
-        results = executor.run(missing, self._make, lambda: self.stopped_by is not None)
+        flight = sum(alias.max_in_flight for alias in self.recipe.models.values())
+        rows = max((batch.slots.height for batch in missing), default=1)
+        executor: Any = parts.find("executors", "local")(batches=max(8, 2 * flight // rows + 1))
+        results = executor.run(missing, self._make, lambda: self.stopped_by is not None or self.capped is not None)
         while True:
             while turn is not None and turn.raw in self.store.files:
                 await self._judge(turn)
@@ -177,11 +234,10 @@ class Line:
             except StopAsyncIteration:
                 break
             if rows is not None:
-                table = frame_of(rows, batch.round, self.types, self.paths)
-                self.store.commit({batch.raw: packed(table)})
+                await asyncio.to_thread(self._write, batch, rows)  # 20 ms of fsync and 5 of packing, off the loop
 
     async def _make(self, batch: rounds.Batch) -> tuple[rounds.Batch, list[Row] | None]:
-        """The batch with its rows; without, when the run was told to stop: its replies are in the journal."""
+        """The batch with its rows; without, when it was stopped or waits for a provider: its replies are journaled."""
         self._seen["round"] = max(self._seen["round"], batch.round)
         try:
             made = await generate.rows(
@@ -191,14 +247,23 @@ class Line:
                 stopping=lambda: self.stopped_by is not None,
                 done=self._note,
             )
-        except generate.Stopped:
+        except (generate.Stopped, Deferred):
+            return batch, None
+        except CapReached as cap:
+            self.capped = cap
             return batch, None
         return batch, made
 
-    async def _judge(self, batch: rounds.Batch) -> None:
-        fields = list(self.recipe.fields)
+    def _write(self, batch: rounds.Batch, rows: list[Row]) -> None:
+        table = frame_of(rows, batch.round, self.types, self.paths)
+        self.store.commit({batch.raw: packed(table)})
+
+    def _read(self, batch: rounds.Batch) -> list[Row]:
         layers = {axis: self.types[axis] for axis in self.recipe.layers}
-        rows = rows_of(self.store.table(batch.raw), fields, layers)
+        return rows_of(self.store.table(batch.raw), list(self.recipe.fields), layers)
+
+    async def _judge(self, batch: rounds.Batch) -> None:
+        rows = await asyncio.to_thread(self._read, batch)
 
         def tools(label: str) -> Tools:
             return Tools(
@@ -208,7 +273,8 @@ class Line:
             )
 
         judged = await judge(rows, self.recipe.filters, tools)
-        self.store.commit({batch.verdicts: packed(rounds.verdict_table(judged))}, by=self.judges)
+        files = {batch.verdicts: packed(rounds.verdict_table(judged))}
+        await asyncio.to_thread(self.store.commit, files, by=self.judges)
         refused = {one.row: one.filter for one in judged if not one.verdict.kept}
         for by in refused.values():
             self._seen["rejected"][by] = self._seen["rejected"].get(by, 0) + 1
@@ -244,7 +310,9 @@ class Line:
 
     def say(self, text: str) -> None:
         """A line of progress on stderr, unless the run is quiet."""
-        if not self.quiet:
+        if self.log is not None:
+            self.log({"event": "note", "text": text})
+        elif not self.quiet:
             sys.stderr.write(f"{text}\n")
 
     def _count_what_stands(self) -> None:
@@ -266,18 +334,20 @@ class Line:
 
     def _show(self) -> None:
         asked = self.models.asked
-        self._live.update(
-            Progress(
-                rows_target=self.recipe.target.rows,
-                calls=asked.calls,
-                journaled=asked.calls - asked.asked,
-                tokens_in=asked.tokens_in,
-                tokens_out=asked.tokens_out,
-                usd=asked.cost,
-                seconds=time.perf_counter() - self._begun,
-                **{**self._seen, "rejected": dict(self._seen["rejected"])},
-            )
+        progress = Progress(
+            rows_target=self.recipe.target.rows,
+            calls=asked.calls,
+            journaled=asked.calls - asked.asked,
+            tokens_in=asked.tokens_in,
+            tokens_out=asked.tokens_out,
+            usd=asked.cost,
+            seconds=time.perf_counter() - self._begun,
+            **{**self._seen, "rejected": dict(self._seen["rejected"])},
         )
+        self._live.update(progress)
+        if self.log is not None and progress.seconds >= self._next_log:
+            self._next_log = progress.seconds + LOG_EVERY
+            self.log({"event": "progress", **asdict(progress)})
 
 
 def plan_of(recipe: Recipe) -> Plan:

@@ -15,7 +15,8 @@ __all__ = ["recipe_schema"]
 def recipe_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a recipe, with every part on the shelves in all its short forms."""
     schema = Recipe.model_json_schema(by_alias=True)
-    found = schema["properties"]
+    internal = {key for key, field in Recipe.model_fields.items() if field.exclude}
+    found = schema["properties"] = {key: value for key, value in schema["properties"].items() if key not in internal}
     definitions = schema["$defs"]
     for key, kind in {"layers": "layers", "generate": "steps", "filters": "filters"}.items():
         one = _one_of(kind, definitions)

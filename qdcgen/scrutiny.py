@@ -15,7 +15,7 @@ from qdcgen.parts import Scene
 from qdcgen.rows import Taxonomy
 from qdcgen.strict_yaml import Marked, Path, dotted
 
-__all__ = ["Bound", "Checked", "Gate", "bound", "check", "gates"]
+__all__ = ["EXPECTED_BOUND", "Bound", "Checked", "Gate", "bound", "check", "gates"]
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 RESERVED = frozenset(
@@ -92,6 +92,7 @@ class Bound(NamedTuple):
         return self.low < value < self.high if self.strict else self.low <= value <= self.high
 
 
+EXPECTED_BOUND = "expected a bound such as '>= 0.98', '<= 0.02' or '0.2..0.4'"
 _NUMBER = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 
 
@@ -111,7 +112,7 @@ def bound(text: str) -> Bound:
         low, high = float(found[1]), float(found[2])
         if low <= high:
             return Bound(low, high, strict=False, text=said)
-    raise ValueError(f"expected a bound such as '>= 0.98', '<= 0.02' or '0.2..0.4', found {said!r}")
+    raise ValueError(f"{EXPECTED_BOUND}, found {said!r}")
 
 
 class Gate(NamedTuple):
@@ -155,8 +156,11 @@ def _gate_names(table: str) -> list[str]:
 # ── names ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def check(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
-    """Names: every axis, field, alias and pattern that is used exists, and none means two things."""
+def check(recipe: Checked, marked: Marked, faults: list[Fault], sound: frozenset[str]) -> None:
+    """Names: every axis, field, alias and pattern that is used exists, and none means two things.
+
+    `sound` are the top-level keys that could be read; what needs another one is not checked.
+    """
     axes = [*recipe.taxonomy, *recipe.layers]
     for kind in ("models", "taxonomy", "layers"):
         for name in getattr(recipe, kind):
@@ -165,20 +169,26 @@ def check(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
                 faults.append(marked.fault((kind, name), message, at_key=True))
     both = set(recipe.taxonomy) & set(recipe.layers)
     faults += [marked.fault(("layers", name), f"{name!r} is a taxonomy already", at_key=True) for name in both]
-    _check_strategies(recipe, marked, faults)
-    _check_forbid(recipe, marked, axes, faults)
-    _check_parts(recipe, marked, faults)
-    fields = recipe.fields
-    for name in recipe.measure.text:
-        if name not in fields:
-            message = f"measure.text: no field called {name!r}{nearest(name, list(fields))}"
-            faults.append(marked.fault(("measure", "text"), message))
+    if {"strategies", "taxonomy"} <= sound:
+        _check_strategies(recipe, marked, faults)
+    if {"forbid", "taxonomy", "layers"} <= sound:
+        _check_forbid(recipe, marked, axes, faults)
+    if {"taxonomy", "layers", "models", "generate"} <= sound:
+        _check_parts(recipe, marked, faults)
+    if {"measure", "generate"} <= sound:
+        fields = list(recipe.fields)
+        for number, name in enumerate(recipe.measure.text):
+            if name not in fields:
+                message = f"measure.text: no field called {name!r}{nearest(name, fields)}"
+                faults.append(marked.fault(("measure", "text", number), message))
 
 
 def _check_strategies(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
     for number, strategy in enumerate(recipe.strategies):
         for place, axis in enumerate(strategy.axes):
             path: Path = ("strategies", number, "axes", place)
+            if path not in marked.values:
+                path = ("strategies", number, place)  # the short form
             if axis not in recipe.taxonomy:
                 message = f"strategies.{number}: no taxonomy called {axis!r}{nearest(axis, list(recipe.taxonomy))}"
                 faults.append(marked.fault(path, message))
@@ -208,7 +218,8 @@ def _check_forbid(recipe: Checked, marked: Marked, axes: list[str], faults: list
 
 
 def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
-    axes: dict[str, Any] = {**recipe.taxonomies, **{name: entry.part for name, entry in recipe.layers.items()}}
+    trees: dict[str, Any] = {name: recipe.taxonomies.get(name) or Taxonomy(name, ()) for name in recipe.taxonomy}
+    axes: dict[str, Any] = {**trees, **{name: entry.part for name, entry in recipe.layers.items()}}
     models = list(recipe.models)
     fields: dict[str, Mapping[str, Any]] = {}
 
@@ -220,7 +231,7 @@ def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
     def scene() -> Scene:
         return Scene(axes, dict(fields), models, lambda source: set(template.names_in(source)))
 
-    drawn: dict[str, Any] = dict(recipe.taxonomies)
+    drawn = dict(trees)
     for axis, entry in recipe.layers.items():
         ask(entry, ("layers", axis), Scene(drawn, {}, models, lambda source: set(template.names_in(source))))
         drawn[axis] = entry.part
@@ -231,7 +242,9 @@ def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
                 why = (
                     "is an axis already" if field in axes else "expected letters, digits and _, starting with a letter"
                 )
-                faults.append(marked.fault(("generate", number, entry.name), f"field {field!r}: {why}"))
+                above: Path = ("generate", number, entry.name)
+                message = f"{dotted(above)}: field {field!r}: {why}"
+                faults.append(marked.fault((*above, "fields", field), message, at_key=True))
         fields.update(entry.part.fills())
     for number, entry in enumerate(recipe.filters):
         ask(entry, ("filters", number), scene())

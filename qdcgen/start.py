@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from qdcgen import parts
 from qdcgen.errors import UsageError, nearest
+from qdcgen.safe import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +29,9 @@ models:
 
 taxonomy:                       # what regions must be covered
   topic:
-    borrowing: [renewing a book, late fees, lost card]
-    rooms: [booking a study room, opening hours]
+    tree:
+      borrowing: [renewing a book, late fees, lost card]
+      rooms: [booking a study room, opening hours]
   visitor: [student, parent, pensioner]
 
 layers:                         # how rows inside a region vary
@@ -56,20 +59,23 @@ gates:
 """
 
 
-def write_starter(path: Path) -> None:
-    """Write the starter recipe.
+def write_starter(path: Path) -> str:
+    """Write the starter recipe; gives what to type next.
 
     Raises:
         UsageError: the file is there already, or cannot be written.
     """
-    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in path.stem).strip("-_") or "first"
+    plain = "".join(c if (c.isascii() and c.isalnum()) or c in "-_" else "-" for c in path.stem)
+    name = plain.strip("-_")[:100] or "first"
+    typed = shlex.quote(printable(str(path)))  # stands in a comment of the recipe, where a line break would end it
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(STARTER.format(file=path, name=name))
+            file.write(STARTER.format(file=typed, name=name))
     except FileExistsError:
         raise UsageError(f"{path} is there already; name another file: qdcgen init other.yaml") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+    return f"{path}: written. Next: qdcgen check {typed}; qdcgen plan {typed}; qdcgen run {typed}"
 
 
 def checked_in_words(recipe: Recipe) -> str:
@@ -96,7 +102,7 @@ def parts_text(kind: str | None, name: str | None) -> str:
     """
     if kind is not None and kind not in parts.KINDS:
         raise UsageError(
-            f"no kind of part called {kind!r}{nearest(kind, list(parts.KINDS))}; kinds: {', '.join(parts.KINDS)}"
+            f"no kind of part called {kind!r}{nearest(kind, list(parts.KINDS))} (kinds: {', '.join(parts.KINDS)})"
         )
     if kind is not None and name is not None:
         return part_text(kind, name)
@@ -104,6 +110,7 @@ def parts_text(kind: str | None, name: str | None) -> str:
     for shelf in [kind] if kind else parts.KINDS:
         known = parts.names(shelf)
         if not known:
+            lines += [f"{shelf}\n  none installed"] if kind else []
             continue
         width = max(len(one) for one in known)
         lines.append(shelf)
@@ -133,8 +140,6 @@ def part_text(kind: str, name: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    return (
-        {None: "none", True: "true", False: "false", (): "none"}.get(value, str(value))
-        if not isinstance(value, dict)
-        else str(value)
-    )
+    if isinstance(value, bool):  # asked first: 1 equals True
+        return "true" if value else "false"
+    return "none" if value is None or value == () else str(value)

@@ -255,8 +255,8 @@ class Store:
 
 
 def _outside(name: str) -> bool:
-    """Files of the folder's root that the manifest does not hold: itself, the lock, and the journal with its WAL."""
-    return name in {"manifest.json", "lock"} or name.startswith("calls.sqlite")
+    """Files of the root that the manifest does not hold: itself, the lock, the trace, and the journal."""
+    return name in {"manifest.json", "lock"} or name.startswith("calls.sqlite") or name == "trace.jsonl"
 
 
 def _entry(kept: Kept) -> dict[str, Any]:

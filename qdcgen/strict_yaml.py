@@ -76,9 +76,14 @@ class Marked:
     data: Any = None
     keys: dict[Path, tuple[int, int]] = field(default_factory=dict)
     values: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    origins: dict[Path, str] = field(default_factory=dict)
+    """Where a value came from that does not stand in the file: key path → `--set target.rows`."""
 
     def fault(self, path: Path, message: str, *, at_key: bool = False) -> Fault:
         """A Fault at the place of `path`, or of its nearest ancestor that stands in the file."""
+        for end in range(len(path), 0, -1):
+            if origin := self.origins.get(path[:end]):
+                return Fault(origin, 0, 0, message)
         where = self.keys if at_key else self.values
         for end in range(len(path), -1, -1):
             if place := where.get(path[:end]) or self.values.get(path[:end]):
@@ -193,9 +198,9 @@ class _Builder:
                 holder[key] = value
             else:
                 holder.append(value)
-            if self.plain:
-                return ()
             path = (*above, key)
+        if self.plain:
+            return ()
         spot = (event.start_mark.line + 1, event.start_mark.column + 1)
         self.marked.values[path] = spot
         if path and isinstance(path[-1], int):
@@ -218,8 +223,8 @@ class _Builder:
         self.pending[-1] = key
 
     def refuse_decoration(self, event: Any) -> None:
-        """Tags and anchors are faults; a lone `!` says no more than quotes do."""
-        if event.tag is not None and event.tag != "!":
+        """Tags and anchors are faults."""
+        if event.tag is not None:
             raise self.stop(event, f"tag {event.tag}; tags are not allowed, a recipe is plain data")
         if event.anchor is not None:
             raise self.stop(event, f"anchor &{event.anchor}; anchors are not allowed, write the value out")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_DEPTH",
+    "MAX_FAULTS",
     "MAX_NODES",
     "TEXTS",
     "FileFaults",

@@ -182,7 +182,7 @@ def test_a_refused_key_stops_the_run_with_everything_saved(small, tmp_path, serv
 
 
 def test_an_outage_is_exit_4_and_resumable(small, tmp_path, monkeypatch):
-    import qdcgen.model.openai as transport
+    import qdcgen.model.lane as transport
 
     monkeypatch.setattr(transport, "FIRST_WAIT", 0.001)
     monkeypatch.setattr(transport, "LONGEST_WAIT", 0.002)

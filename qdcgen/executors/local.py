@@ -23,19 +23,24 @@ class Local(Executor):
         """Yield results as they are done. When one batch raises, the others are cancelled and the error goes on."""
         waiting = iter(batches)
         running: set[asyncio.Task[Any]] = set()
-        try:
-            while True:
-                while len(running) < self.batches and not stop():
-                    batch = next(waiting, None)
-                    if batch is None:
-                        break
-                    running.add(asyncio.ensure_future(make(batch)))
-                if not running:
+        done: set[asyncio.Task[Any]] = set()
+
+        def top_up() -> None:
+            while len(running) < self.batches and not stop():
+                batch = next(waiting, None)
+                if batch is None:
                     return
+                running.add(asyncio.ensure_future(make(batch)))
+
+        try:
+            top_up()
+            while running:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                top_up()  # before the results are handed on: whoever takes them takes 40 ms a batch to write them down
                 for task in done:
                     yield task.result()
+                top_up()
         finally:
             for task in running:
                 task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.gather(*running, *done, return_exceptions=True)  # also those that failed beside the first

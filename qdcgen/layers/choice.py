@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from qdcgen.errors import nearest
-from qdcgen.parts import Layer, Position, Problem, Scene
+from qdcgen.parts import Layer, Position, Problem, Scene, Settings, Weight
 from qdcgen.taxonomy import covers
 
 
@@ -24,16 +24,16 @@ def _some(value: dict[str, float]) -> dict[str, float]:
 
 
 Weights = Annotated[
-    dict[str, Annotated[float, Field(ge=0, le=1e9)]],
+    dict[str, Weight],
     BeforeValidator(_listed, json_schema_input_type=dict[str, float] | list[str]),
     AfterValidator(_some),
 ]
 
 
-class Case(BaseModel):
+class Case(Settings):
     """Other values for rows whose other axes match."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     if_: dict[str, str] = Field(alias="if", min_length=1)
     """Axis → node pattern or value; all must match."""

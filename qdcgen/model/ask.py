@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qdcgen.errors import ReplyFault, RowFault, UsageError, nearest
+from qdcgen.errors import Deferred, ReplyFault, RowFault, UsageError, nearest
+from qdcgen.model.budget import Budget
 from qdcgen.model.journal import Journal, key
+from qdcgen.model.lane import Lane
 from qdcgen.model.replies import checked
 from qdcgen.rows import Reply, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from qdcgen.model.batches import Batches
+
 __all__ = ["Models", "Transport", "Used", "surprisal", "transport"]
 
 
+DIALECT = frozenset({"hosted_vllm", "llamafile", "lm_studio", "ollama", "openai", "openai_like", "vllm"})
+"""Providers known to litellm whose servers speak the OpenAI dialect at `api_base`."""
+
+
 class Transport(Protocol):
-    """A way to one model."""
+    """A way to one model; `ask` is one try."""
 
     name: str
     """Identity of the model: part of the journal's key, printed in reports."""
@@ -26,7 +36,7 @@ class Transport(Protocol):
     """Calls at once."""
 
     async def ask(self, request: Request) -> Reply:
-        """One reply. Raises `RowFault`, `ModelRefused` or `Incomplete`."""
+        """One reply. Raises `TryAgain`, `RowFault` or `ModelRefused`."""
         ...
 
     async def close(self) -> None:
@@ -37,29 +47,42 @@ class Transport(Protocol):
 def transport(alias: Any) -> Transport:
     """The transport that an alias's model name asks for; cheap, connects or loads at the first call.
 
+    The embedded model in-process; `openai/…`, `ollama/…` and what has an `api_base` straight over HTTP; the rest, and
+    what says `via: litellm`, through litellm.
+
     Raises:
-        UsageError: no transport knows this provider.
+        UsageError: the name has no provider.
     """
-    provider = alias.model.partition("/")[0]
     if alias.model == "embedded" or alias.model.startswith("embedded:"):
         from qdcgen.model.embedded import Embedded
 
         return Embedded(alias.model)
     from qdcgen.model.openai import HOMES, OpenAI
 
-    if provider in HOMES and "/" in alias.model:
+    provider, slash, _ = alias.model.partition("/")
+    if not slash:
+        known = ["embedded", *(f"{home}/<model>" for home in HOMES)]
+        near = nearest(provider, ["embedded", *HOMES])
+        raise UsageError(f"no way to the model {alias.model!r}{near}; write {', '.join(known)} or <provider>/<model>")
+    from qdcgen.model.prices import providers
+
+    foreign = provider in providers() - DIALECT
+    if alias.via is None and (provider in HOMES or (alias.api_base and not foreign)):
         return OpenAI(alias)
-    known = ["embedded", *(f"{home}/<model>" for home in HOMES)]
-    raise UsageError(f"no way to the model {alias.model!r}{nearest(provider, known)}; known: {', '.join(known)}")
+    if provider not in providers():
+        near = nearest(provider, sorted(providers() | {"embedded"}))
+        raise UsageError(f"no provider called {provider!r}{near}; an OpenAI-dialect server needs its api_base")
+    from qdcgen.model.providers import Provider
+
+    return Provider(alias)
 
 
 @dataclass(slots=True)
 class Used:
-    """What one row's calls used."""
+    """What the calls of one invocation used; those answered from the journal are in `calls` and nowhere else."""
 
     calls: int = 0
     asked: int = 0
-    """Calls that were not answered from the journal."""
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float | None = 0.0
@@ -68,29 +91,46 @@ class Used:
 class Models:
     """Every alias of a recipe, opened on first use."""
 
-    def __init__(self, aliases: Mapping[str, Any], journal: Journal) -> None:
-        """`aliases`: name → record with the fields of `recipe.Alias`."""
+    def __init__(
+        self,
+        aliases: Mapping[str, Any],
+        journal: Journal,
+        *,
+        budget: Budget | None = None,
+        trace: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        """`aliases`: name → record with the fields of `recipe.Alias`. `trace` is told of every call, without keys."""
         self.aliases = aliases
         self.journal = journal
+        self.budget = budget or Budget()
+        self.budget.begin(journal.totals())
         self.asked = Used()
-        """Totals of this invocation, calls answered from the journal left out of everything but `calls`."""
-        self._open: dict[str, tuple[Transport, asyncio.Semaphore]] = {}
+        self.faults: Counter[str] = Counter()
+        """Replies that did not fit, by kind; tries that failed are counted by each lane."""
+        self._trace = trace
+        self._lanes: dict[str, Lane] = {}
+        self._batches: dict[str, Batches] = {}
         self._first = next(iter(aliases))
 
-    def _transport(self, alias: str) -> tuple[Transport, asyncio.Semaphore]:
-        if alias not in self._open:
-            model = self.aliases[alias].model
-            twin = next((other for other in self._open if self.aliases[other].model == model), None)
-            if twin is not None and model.startswith("embedded"):
-                self._open[alias] = self._open[twin]  # a gigabyte of weights is loaded once
+    def _lane(self, alias: str) -> Lane:
+        if alias not in self._lanes:
+            settings = self.aliases[alias]
+            twin = next((other for other in self._lanes if self.aliases[other].model == settings.model), None)
+            if twin is not None and settings.model.startswith("embedded"):
+                self._lanes[alias] = self._lanes[twin]  # a gigabyte of weights is loaded once
             else:
-                made = transport(self.aliases[alias])
-                self._open[alias] = (made, asyncio.Semaphore(made.in_flight))
-        return self._open[alias]
+                lane = Lane(settings, transport(settings))
+                if self.budget.usd is not None and getattr(lane.way, "price", (0.0, 0.0)) is None:
+                    message = f"target.usd needs a price, and that of {lane.way.name} is not known"
+                    raise UsageError(
+                        f"{message}; write models.{alias}.price: {{input: …, output: …}} (per million tokens)"
+                    )
+                self._lanes[alias] = lane
+        return self._lanes[alias]
 
     def name(self, alias: str = "") -> str:
         """Identity of the model behind an alias."""
-        return self._transport(alias or self._first)[0].name
+        return self._lane(alias or self._first).way.name
 
     async def ask(
         self,
@@ -106,13 +146,13 @@ class Models:
 
         Raises:
             ReplyFault: the reply does not fit `schema` after one repair.
-            RowFault, ModelRefused, Incomplete: as the transport says.
+            RowFault, ModelRefused, Incomplete: as the lane says, or a cap was reached.
+            Deferred: the call waits in a provider's batch.
         """
         alias = alias or self._first
         settings = self.aliases[alias]
-        way, limit = self._transport(alias)
         request = Request(
-            model=way.name,
+            model=self._lane(alias).way.name,
             messages=[dict(message) for message in messages],
             schema=schema,
             temperature=settings.temperature if temperature is None else temperature,
@@ -121,24 +161,51 @@ class Models:
             seed=seed,
         )
         try:
-            return await self._answer(way, limit, request)
+            return await self._answer(alias, request)
         except ReplyFault as fault:
-            if fault.kind == "cut" or fault.raw is None or request.schema is None:
+            if fault.kind in ("cut", "refused", "too long") or fault.raw is None or request.schema is None:
                 raise
-            return await self._answer(way, limit, _repair(request, fault))
+            return await self._answer(alias, _repair(request, fault))
 
-    async def _answer(self, way: Transport, limit: asyncio.Semaphore, request: Request) -> Reply:
+    async def _answer(self, alias: str, request: Request) -> Reply:
         """One journaled exchange; only a reply that fits is journaled, so a bad one is never served again."""
         name = key(request)
         reply = self.journal.get(name)
         if reply is None:
-            async with limit:
-                reply = await way.ask(request)
+            reply = await self._send(alias, name, request)
         self._count(reply)
-        parsed = None if request.schema is None else checked(reply.text, request.schema, reply.finish)
+        if request.schema is None:
+            parsed = None
+        else:
+            try:
+                parsed = checked(reply.text, request.schema, reply.finish)
+            except ReplyFault as fault:
+                self.faults[fault.kind] += 1
+                if not reply.journaled:
+                    await self.journal.lose(fault.kind, reply)
+                raise
         if not reply.journaled:
             await self.journal.put(name, reply)
         return replace(reply, parsed=parsed)
+
+    async def _send(self, alias: str, name: bytes, request: Request) -> Reply:
+        lane = self._lane(alias)
+        if self.aliases[alias].batch:
+            batches = self._batch_road(alias)
+            if (fault := batches.fault(name)) is not None:
+                raise fault
+            batches.defer(name, request)
+            raise Deferred(f"{lane.way.name}: waits in a batch")
+        held = await self.budget.hold(request, getattr(lane.way, "price", None))
+        reply = None
+        began = time.perf_counter()
+        try:
+            reply = await lane.ask(request)
+        finally:
+            self.budget.settle(held, reply)
+            if self._trace is not None:
+                self._trace(_traced(alias, name, request, reply, time.perf_counter() - began))
+        return reply
 
     def _count(self, reply: Reply) -> None:
         used = self.asked
@@ -150,11 +217,52 @@ class Models:
         used.tokens_out += reply.tokens_out or 0
         used.cost = None if used.cost is None or reply.cost is None else used.cost + reply.cost
 
+    # ── batches ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _batch_road(self, alias: str) -> Batches:
+        if alias not in self._batches:
+            from qdcgen.model.batches import Batches
+
+            self._batches[alias] = Batches(self.aliases[alias], self.journal, name=self._lane(alias).way.name)
+        return self._batches[alias]
+
+    async def collect(self) -> list[str]:
+        """Fetch what providers' batches have finished; says what is still pending."""
+        roads = [self._batch_road(alias) for alias, settings in self.aliases.items() if settings.batch]
+        return [words for road in roads if (words := await road.collect())]
+
+    async def submit(self) -> list[str]:
+        """Send what was deferred as batches; says what was sent."""
+        return [words for road in self._batches.values() if (words := await road.submit())]
+
     async def close(self) -> None:
-        """Close every transport that was opened."""
-        for way in {id(way): way for way, _ in self._open.values()}.values():
-            await way.close()
-        self._open.clear()
+        """Close every lane that was opened; write down what went wrong on the way."""
+        lanes = list({id(lane): lane for lane in self._lanes.values()}.values())
+        for lane in lanes:
+            await lane.way.close()
+        for road in self._batches.values():
+            await road.close()
+        counts = sum((lane.faults for lane in lanes), self.faults)
+        self.journal.count(counts)
+        self._lanes.clear()
+        self._batches.clear()
+
+
+def _traced(alias: str, name: bytes, request: Request, reply: Reply | None, seconds: float) -> dict[str, Any]:
+    """One line of a trace: what was asked of whom and what it took; no key is anywhere near it."""
+    return {
+        "at": time.time(),
+        "alias": alias,
+        "model": request.model,
+        "key": name.hex(),
+        "seconds": round(seconds, 6),
+        "finish": reply.finish if reply else None,
+        "tokens_in": reply.tokens_in if reply else None,
+        "tokens_out": reply.tokens_out if reply else None,
+        "usd": reply.cost if reply else None,
+        "messages": list(request.messages),
+        "text": reply.text if reply else None,
+    }
 
 
 def _repair(request: Request, fault: ReplyFault) -> Request:

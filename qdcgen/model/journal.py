@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -21,11 +21,12 @@ from qdcgen.errors import RunDamaged, RunError
 from qdcgen.rows import Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from qdcgen.rows import Request
 
-__all__ = ["Journal", "key"]
+__all__ = ["Journal", "Totals", "damage", "key"]
 
 FORMAT = 1
 
@@ -33,8 +34,23 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS about (format INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS calls (
     key BLOB PRIMARY KEY, model TEXT NOT NULL, text TEXT NOT NULL, finish TEXT NOT NULL,
-    tokens_in INTEGER, tokens_out INTEGER, cost REAL, seconds REAL NOT NULL, at REAL NOT NULL
+    tokens_in INTEGER, tokens_out INTEGER, cost REAL, seconds REAL NOT NULL, at REAL NOT NULL,
+    hits INTEGER NOT NULL DEFAULT 0, used REAL NOT NULL DEFAULT 0
 );
+CREATE TABLE IF NOT EXISTS lost (
+    kind TEXT NOT NULL, model TEXT NOT NULL, text TEXT NOT NULL,
+    tokens_in INTEGER, tokens_out INTEGER, cost REAL, at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS faults (kind TEXT PRIMARY KEY, count INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS batches (
+    token TEXT PRIMARY KEY, place TEXT NOT NULL, at REAL NOT NULL, bytes INTEGER NOT NULL, file TEXT, batch TEXT
+);
+CREATE TABLE IF NOT EXISTS batch_lines (
+    key BLOB NOT NULL, token TEXT NOT NULL, PRIMARY KEY (key, token)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batch_faults (
+    key BLOB PRIMARY KEY, tries INTEGER NOT NULL, final INTEGER NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL
+) WITHOUT ROWID;
 """
 
 
@@ -50,6 +66,25 @@ def key(request: Request) -> bytes:
         request.seed,
     )
     return sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()[:16]
+
+
+class _Entry(NamedTuple):
+    """One statement on its way to the writer."""
+
+    statement: str
+    values: tuple[Any, ...]
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+
+
+class Totals(NamedTuple):
+    """What all invocations of a run spent. `cost` is in US dollars, None when the price of any reply is unknown."""
+
+    calls: int
+    tokens_in: int
+    tokens_out: int
+    cost: float | None
+    faults: dict[str, int]
 
 
 class Journal:
@@ -76,9 +111,9 @@ class Journal:
         except sqlite3.DatabaseError as error:
             message = f"{path}: no longer a readable journal ({error}); move it away to ask everything again"
             raise RunDamaged(message) from None
-        self._waiting: queue.SimpleQueue[tuple[bytes, Reply, asyncio.AbstractEventLoop, asyncio.Future[None]] | None]
-        self._waiting = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
+        self._hits: dict[bytes, int] = {}
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=10, check_same_thread=False)
@@ -94,16 +129,35 @@ class Journal:
         if found is None:
             return None
         text, model, tokens_in, tokens_out, cost, finish, seconds = found
+        self._hits[name] = self._hits.get(name, 0) + 1
         return Reply(text, model, None, tokens_in, tokens_out, cost, finish, seconds, journaled=True)
 
     async def put(self, name: bytes, reply: Reply) -> None:
         """Return when the reply is in the file."""
+        values = (reply.model, reply.text, reply.finish, reply.tokens_in, reply.tokens_out, reply.cost, reply.seconds)
+        await self.write(
+            "INSERT OR REPLACE INTO calls (key, model, text, finish, tokens_in, tokens_out, cost, seconds, at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (name, *values, time.time()),
+        )
+
+    async def lose(self, kind: str, reply: Reply) -> None:
+        """Keep the text and the cost of a reply that cannot be used; it is never served again."""
+        values = (kind, reply.model, reply.text, reply.tokens_in, reply.tokens_out, reply.cost, time.time())
+        await self.write("INSERT INTO lost VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    async def write(self, statement: str, values: tuple[Any, ...]) -> None:
+        """Return when the statement's transaction is over.
+
+        Raises:
+            RunError: SQLite refused it; nothing of its group was written.
+        """
         if self._writer is None:
             self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
             self._writer.start()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._waiting.put((name, reply, loop, done))
+        self._waiting.put(_Entry(statement, values, loop, done))
         await done
 
     def _write(self) -> None:
@@ -117,29 +171,67 @@ class Journal:
             entries = [entry for entry in group if entry is not None]
             failed: Exception | None = None
             try:
-                now = time.time()
                 with connection:
-                    connection.executemany(
-                        "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                        [
-                            (n, r.model, r.text, r.finish, r.tokens_in, r.tokens_out, r.cost, r.seconds, now)
-                            for n, r, _, _ in entries
-                        ],
-                    )
+                    for entry in entries:
+                        connection.execute(entry.statement, entry.values)
             except sqlite3.Error as error:
                 failed = RunError(f"{self.path}: journal cannot be written: {error}")
-            for loop in {id(entry[2]): entry[2] for entry in entries}.values():
-                mine = [entry[3] for entry in entries if entry[2] is loop]
+            for loop in {id(entry.loop): entry.loop for entry in entries}.values():
+                mine = [entry.done for entry in entries if entry.loop is loop]
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(_settle, mine, failed)
         connection.close()
 
-    def totals(self) -> tuple[int, int, int, float | None]:
-        """Calls, tokens in, tokens out, and cost in US dollars (None: a price is unknown) over all invocations."""
-        count, tokens_in, tokens_out, cost, unknown = self._reader.execute(
-            "SELECT COUNT(*), TOTAL(tokens_in), TOTAL(tokens_out), TOTAL(cost), COUNT(*) - COUNT(cost) FROM calls"
+    def totals(self) -> Totals:
+        """What was spent over all invocations, unusable replies included; faults by kind."""
+        said = self._reader.execute(
+            "SELECT COUNT(*), TOTAL(tokens_in), TOTAL(tokens_out), TOTAL(cost), COUNT(*) - COUNT(cost) FROM"
+            " (SELECT tokens_in, tokens_out, cost FROM calls UNION ALL SELECT tokens_in, tokens_out, cost FROM lost)"
         ).fetchone()
-        return count, int(tokens_in), int(tokens_out), None if unknown else cost
+        faults = dict(self._reader.execute("SELECT kind, count FROM faults ORDER BY kind"))
+        return Totals(said[0], int(said[1]), int(said[2]), None if said[4] else said[3], faults)
+
+    def count(self, faults: Mapping[str, int]) -> None:
+        """Add to the faults by kind, and write down which replies were used again."""
+        now = time.time()
+        with self._reader as connection:
+            connection.executemany(
+                "INSERT INTO faults VALUES (?, ?) ON CONFLICT (kind) DO UPDATE SET count = count + excluded.count",
+                list(faults.items()),
+            )
+            connection.executemany(
+                "UPDATE calls SET hits = hits + ?, used = ? WHERE key = ?",
+                [(hits, now, name) for name, hits in self._hits.items()],
+            )
+        self._hits.clear()
+
+    def about(self) -> dict[str, Any]:
+        """Size in bytes, replies, hits, unusable replies, oldest and newest: what `qdcgen journal` prints."""
+        replies, hits, oldest, newest = self._reader.execute(
+            "SELECT COUNT(*), TOTAL(hits), MIN(at), MAX(at) FROM calls"
+        ).fetchone()
+        lost = self._reader.execute("SELECT COUNT(*) FROM lost").fetchone()[0]
+        models = dict(self._reader.execute("SELECT model, COUNT(*) FROM calls GROUP BY model ORDER BY model"))
+        size = sum(path.stat().st_size for path in self.path.parent.glob(f"{self.path.name}*"))
+        return {
+            "file": str(self.path),
+            "bytes": size,
+            "replies": replies,
+            "hits": int(hits),
+            "unusable": lost,
+            "models": models,
+            "oldest": oldest,
+            "newest": newest,
+        }
+
+    def prune(self, days: float) -> int:
+        """Drop replies neither made nor used in the last `days` days, and the unusable ones; gives how many replies."""
+        since = time.time() - days * 86_400
+        with self._reader as connection:
+            dropped = connection.execute("DELETE FROM calls WHERE MAX(at, used) < ?", (since,)).rowcount
+            connection.execute("DELETE FROM lost WHERE at < ?", (since,))
+        self._reader.execute("VACUUM")
+        return dropped
 
     def close(self) -> None:
         """Write what is waiting, then close."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from qdcgen.rows import Measure
 
-__all__ = ["GateResult", "LedgerLine", "Report"]
+__all__ = ["Calls", "GateResult", "LedgerLine", "Report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,20 @@ class GateResult:
     """Why it is broken and what to do, in words; may be empty where it holds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What the models were asked over all invocations."""
+
+    replies: int
+    """Replies that came, usable or not; each was paid for."""
+    tokens_in: int
+    tokens_out: int
+    usd: float | None
+    """US dollars; None as soon as one price is unknown, which is not 0."""
+    faults: Mapping[str, int] = field(default_factory=dict)
+    """Kind → tries or replies that failed: HTTP status, `timeout`, `reset`, `not JSON`, `schema`, `cut`, …"""
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything a reader is told about one run or one file."""
@@ -76,5 +90,6 @@ class Report:
     ledger: Sequence[LedgerLine] = ()
     """The whole run first (empty axis), then nodes, in file order."""
     gates: Sequence[GateResult] = ()
+    calls: Calls | None = None
     remarks: Sequence[str] = ()
     """Sentences for the end: what the figures cannot say, what to type next."""

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any, get_args
 
 from qdcgen.errors import UsageError
-from qdcgen.report.contents import GateResult, LedgerLine, Report
+from qdcgen.report.contents import Calls, GateResult, LedgerLine, Report
 from qdcgen.rows import Measure, Table
 from qdcgen.safe import printable_json
 
@@ -68,6 +68,15 @@ def document(report: Report) -> dict[str, Any]:
             }
             for gate in report.gates
         ],
+        "calls": None
+        if report.calls is None
+        else {
+            "replies": report.calls.replies,
+            "tokens_in": report.calls.tokens_in,
+            "tokens_out": report.calls.tokens_out,
+            "usd": _finite(report.calls.usd),
+            "faults": dict(report.calls.faults),
+        },
         "remarks": list(report.remarks),
     }
 
@@ -112,6 +121,7 @@ def from_document(data: Mapping[str, Any]) -> Report:
             measures=tuple(_measured(entry) for entry in data["measures"]),
             ledger=tuple(LedgerLine(**entry) for entry in data["ledger"]),
             gates=tuple(GateResult(**entry) for entry in data["gates"]),
+            calls=Calls(**data["calls"]) if data.get("calls") else None,
             remarks=tuple(data["remarks"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -16,7 +16,7 @@ from qdcgen.safe import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from qdcgen.report.contents import GateResult, LedgerLine, Report
+    from qdcgen.report.contents import Calls, GateResult, LedgerLine, Report
     from qdcgen.report.grid import Grid, Line
     from qdcgen.rows import Measure
 
@@ -57,6 +57,8 @@ def markdown(report: Report) -> str:
         blocks += _ledger(report.ledger)
     for grid in grids(report.measures):
         blocks += _grid(grid)
+    if report.calls is not None:
+        blocks += _calls(report.calls)
     if report.gates:
         blocks += _gates(report.gates)
     if report.remarks:
@@ -73,6 +75,15 @@ def _listed(names: Sequence[str], of: int) -> str:
     """The first of `of` names, set in type already, and how many there are besides."""
     more = f" and {figures.count(of - _NAMED)} more" if of > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _calls(calls: Calls) -> Iterator[str]:
+    yield "## Calls"
+    cost = "unknown" if calls.usd is None else figures.dollars(calls.usd)
+    rows = [("replies", figures.count(calls.replies)), ("tokens in", figures.count(calls.tokens_in))]
+    rows += [("tokens out", figures.count(calls.tokens_out)), ("cost", cost)]
+    rows += [(f"failed: {_code(kind)}", figures.count(count)) for kind, count in calls.faults.items()]
+    yield _table(("what", "n"), (False, True), rows)
 
 
 def _ledger(ledger: Sequence[LedgerLine]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from qdcgen.safe import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qdcgen.report.contents import GateResult, LedgerLine, Report
+    from qdcgen.report.contents import Calls, GateResult, LedgerLine, Report
 
 __all__ = ["terminal"]
 
@@ -28,6 +28,8 @@ def terminal(report: Report, *, width: int = 80, colour: bool) -> str:
     more = f"qdcgen report {shlex.quote(report.facts['run']) if report.facts.get('run') else 'RUN'} --json"
     if report.ledger:
         _add_ledger(page, report.ledger, more)
+    if report.calls is not None:
+        _add_calls(page, report.calls)
     for grid in grids(report.measures):
         page.heading(grid.table, TABLES[grid.table])
         add_grid(page, grid, more)
@@ -80,6 +82,17 @@ def _add_whole(page: Page, line: LedgerLine) -> None:
         add("not judged yet", line.attempted - ended, 2)
     add("accepted", line.accepted, 2, style="bold")
     add("owed", line.owed, 0, share=False, style="yellow" if line.owed else "")
+    page.add(table)
+
+
+def _add_calls(page: Page, calls: Calls) -> None:
+    page.heading("calls", "what the models were asked, over all invocations")
+    table = quiet_table(("", "left"), ("", "right"), ("", "left"), rule=False)
+    tokens = f"{figures.count(calls.tokens_in)} tokens in, {figures.count(calls.tokens_out)} out"
+    cost = "cost unknown" if calls.usd is None else figures.dollars(calls.usd)
+    table.add_row(words("replies"), words(figures.count(calls.replies)), words(f"{tokens}, {cost}"))
+    for kind, count in calls.faults.items():
+        table.add_row(indented(words(kind, most=40), 2), words(figures.count(count)), words("failed", "dim"))
     page.add(table)
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from qdcgen.errors import RowFault, nearest
-from qdcgen.parts import Problem, Scene, Step, Tools
+from qdcgen.parts import Problem, Scene, Settings, Step, Tools
 from qdcgen.rows import Draft
 
 
-class Shape(BaseModel):
+class Shape(Settings):
     """What one field may hold: a small part of JSON Schema that every provider understands."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     type: Literal["string", "integer", "number", "boolean", "array"] = "string"
     """JSON type; `array` is a list of strings."""
@@ -97,12 +96,13 @@ class Write(Step):
         reply = await tools.ask(
             self.model or "",
             messages,
-            schema=self.reply_schema(),
+            schema=self.reply_schema,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
         )
         draft.fields.update(reply.parsed)
 
+    @cached_property
     def reply_schema(self) -> dict[str, Any]:
         """JSON Schema of the whole reply: an object with exactly these fields."""
         return {
