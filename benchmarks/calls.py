@@ -1,7 +1,7 @@
 """What a model call costs beyond the wire: `python -m benchmarks.calls`.
 
 2,000 rows of two calls each, 64 in flight, against the loopback server in a process of its own: qdcgen's whole line
-(templates, journal, schema check, Parquet) beside a bare aiohttp loop that sends the same bodies and parses the replies.
+(templates, journal, schema check, Parquet) beside a bare aiohttp loop that sends such bodies and parses the replies.
 Ratios of one run belong together; absolute figures are the machine's.
 """
 
@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import multiprocessing
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ taxonomy: {{topic: [{leaves}], tone: [calm, angry, brief, long]}}
 layers: {{words: {{range: {{min: 5, max: 40}}}}}}
 generate:
   - write: {{fields: {{draft: string}}, prompt: "Draft {{{{ words }}}} words about {{{{ topic }}}}, {{{{ tone }}}}."}}
-  - write: {{fields: {{text: string, rank: {{type: integer}}}}, prompt: "Improve this on {{{{ topic }}}}: {{{{ draft }}}}"}}
+  - write: {{fields: {{text: string, rank: {{type: integer}}}}, prompt: "Improve on {{{{ topic }}}}: {{{{ draft }}}}"}}
 filters: [schema]
 target: {{rows: {rows}}}
 measure: {{text: text}}

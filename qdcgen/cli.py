@@ -102,12 +102,22 @@ def check(recipe: RecipeArgument, overrides: Set = None, allow_dir: AllowDir = N
 
 
 @app.command(epilog="Example: qdcgen plan recipe.yaml --set target.rows=1000000")
-def plan(recipe: RecipeArgument, overrides: Set = None, allow_dir: AllowDir = None, as_json: Json = False) -> None:
-    """Print what a run would ask for: mixes, leaf and pair coverage, calls and tokens. Spends nothing."""
-    from qdcgen.preview import plan_summary
+def plan(
+    recipe: RecipeArgument,
+    overrides: Set = None,
+    allow_dir: AllowDir = None,
+    out: Out = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Make 8 rows, kept for the run, to measure calls, tokens and cost.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Print what a run would ask for: mixes, leaf and pair coverage, calls and tokens. Spends nothing by itself."""
+    from qdcgen.preview import estimated, plan_summary
     from qdcgen.report.plan_text import plan_document, plan_terminal
 
-    summary = plan_summary(_loaded(recipe, overrides, allow_dir))
+    loaded = _loaded(recipe, overrides, allow_dir)
+    summary = estimated(loaded, out or Path("runs") / loaded.name) if estimate else plan_summary(loaded)
     if as_json:
         _print_json(plan_document(summary))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qdcgen import generate, rounds, template
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from qdcgen.recipe import Recipe
 
-__all__ = ["plan_summary", "preview_rows", "preview_text"]
+__all__ = ["estimated", "plan_summary", "preview_rows", "preview_text"]
 
 SAMPLE = 200
 """Rows whose prompts are rendered to estimate tokens."""
@@ -80,6 +81,46 @@ def plan_summary(recipe: Recipe) -> PlanSummary:
             *recipe.notes,
         ],
     )
+
+
+def estimated(recipe: Recipe, folder: Path, count: int = 8) -> PlanSummary:
+    """The plan with calls, tokens and cost measured on its first rows, which are made (and journaled) for it.
+
+    Each figure is the mean of those rows times the target, with a 95 % Student interval; retries of rejected rows are
+    not in it, and the remark says how many of the sample were kept.
+    """
+    made = preview_rows(recipe, folder, count)
+    rows = recipe.target.rows
+
+    def scaled(key: str) -> tuple[float, float] | None:
+        values = [row[key] for row in made]
+        return None if len(values) < 2 or None in values else _interval(values, rows)  # noqa: PLR2004
+
+    kept = sum(row["fault"] is None and row["rejected_by"] is None for row in made)
+    calls = [row["calls"] for row in made]
+    summary = plan_summary(recipe)
+    return replace(
+        summary,
+        calls_expected=sum(calls) / len(calls) * rows,
+        tokens_in_expected=scaled("tokens_in"),
+        tokens_out_expected=scaled("tokens_out"),
+        usd=scaled("usd"),
+        remarks=[
+            f"estimated from {len(made)} rows made for it, with 95 % intervals; {kept} were kept, the rest tried again",
+            *summary.remarks[1:],
+        ],
+    )
+
+
+def _interval(values: list[float], rows: int) -> tuple[float, float]:
+    """The total over `rows` rows: 95 % Student interval of the mean, times rows; from 0 up."""
+    import numpy as np
+    from scipy.stats import t
+
+    n = len(values)
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    half = float(t.ppf(0.975, n - 1)) * spread / n**0.5
+    return max(0.0, mean - half) * rows, (mean + half) * rows
 
 
 def _counts(leaves: pl.Series, total: int) -> tuple[int, int]:
@@ -140,6 +181,10 @@ def preview_rows(recipe: Recipe, folder: Path, count: int) -> list[dict[str, Any
                 | dict(row.cell.values),
                 "fields": dict(row.fields),
                 "fault": row.fault,
+                "calls": row.calls,
+                "tokens_in": row.tokens_in,
+                "tokens_out": row.tokens_out,
+                "usd": row.cost,
                 "rejected_by": said.get(row.id, (None, row.reason))[0],
                 "reason": said.get(row.id, (None, row.reason))[1],
             }

@@ -107,6 +107,7 @@ def run(
             _conclude(store, recipe, line, outcome, began=began, seconds=time.perf_counter() - clock)
             raise
         finally:
+            line.spent = journal.totals().cost
             journal.close()
             if tracing is not None:
                 tracing.close()
@@ -162,6 +163,8 @@ class Line:
         self.capped: CapReached | None = None
         self.given_up: pl.DataFrame | None = None
         self.made_now = 0
+        self.spent: float | None = 0.0
+        """US dollars over all invocations; None when a price is unknown."""
         self._scratch: dict[str, dict[str, Any]] = {}
         self._begun = time.perf_counter()
         self._next_log = 0.0
@@ -223,7 +226,8 @@ class Line:
         self._count_what_stands()
         flight = sum(alias.max_in_flight for alias in self.recipe.models.values())
         rows = max((batch.slots.height for batch in missing), default=1)
-        executor: Any = parts.find("executors", "local")(batches=max(8, 2 * flight // rows + 1))
+        local: Any = parts.find("executors", "local")
+        executor = local(batches=max(8, 2 * flight // rows + 1))
         results = executor.run(missing, self._make, lambda: self.stopped_by is not None or self.capped is not None)
         while True:
             while turn is not None and turn.raw in self.store.files:
@@ -435,6 +439,10 @@ def _publish(store: Store, recipe: Recipe) -> None:
     """Write `data/` and `rejected/`: what users load, in plan order."""
     import polars as pl
 
+    by = f"{_state(store)}-{recipe.target.rows}"
+    published = [*store.names("data"), *store.names("rejected")]
+    if published and all(store.files[name].by == by for name in published):
+        return
     tried = rounds.attempts(store, recipe)
     if tried.is_empty():
         return
@@ -446,8 +454,7 @@ def _publish(store: Store, recipe: Recipe) -> None:
     for folder, frame in (("data", accepted), ("rejected", rest)):
         for number, start in enumerate(range(0, frame.height, PART_ROWS)):
             files[f"{folder}/part-{number:05d}.parquet"] = packed(frame[start : start + PART_ROWS])
-    old = tuple(name for name in (*store.names("data"), *store.names("rejected")) if name not in files)
-    store.commit(files, drop=old)
+    store.commit(files, by=by, drop=tuple(name for name in published if name not in files))
 
 
 def _measured(store: Store, recipe: Recipe, line: Line, *, before: str) -> tuple[Report, bool]:
@@ -492,6 +499,7 @@ def _conclude(store: Store, recipe: Recipe, line: Line, outcome: Outcome, *, beg
         "calls": {"made": asked.asked, "from_journal": asked.calls - asked.asked},
         "tokens": {"in": asked.tokens_in, "out": asked.tokens_out},
         "usd": asked.cost,
+        "usd_in_all": line.spent,
         "gates": [
             {"table": g.table, "measure": g.measure, "bound": g.bound, "value": g.value, "holds": g.holds}
             for g in (outcome.report.gates if outcome.report else ())

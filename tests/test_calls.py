@@ -149,7 +149,9 @@ def test_a_server_without_json_schema_is_told_in_words_once_found_out(small, tmp
 
 
 def test_a_budget_is_never_exceeded_and_the_run_goes_on_when_it_is_raised(small, tmp_path, server):
-    capped = go(small, tmp_path / "out", "target.usd=0.01", "models.writer.price.output=50", "models.writer.max_tokens=40")
+    capped = go(
+        small, tmp_path / "out", "target.usd=0.01", "models.writer.price.output=50", "models.writer.max_tokens=40"
+    )
     assert capped.exit_code == 4
     assert any("target.usd reached" in remark for remark in capped.remarks)
     spent = capped.results["tokens"]["in"] * 1e-6 + capped.results["tokens"]["out"] * 50e-6
@@ -171,7 +173,9 @@ def test_a_cap_in_dollars_without_a_price_is_refused_before_anything_is_asked(sm
 
 @pytest.mark.parametrize("cap", ["calls=7", "tokens=900"])
 def test_caps_on_calls_and_tokens_hold(small, tmp_path, server, cap):
-    outcome = go(small, tmp_path / "out", f"target.{cap}", "models.writer.max_tokens=40", "models.writer.max_in_flight=2")
+    outcome = go(
+        small, tmp_path / "out", f"target.{cap}", "models.writer.max_tokens=40", "models.writer.max_in_flight=2"
+    )
     assert outcome.exit_code == 4
     used = server.asked if cap.startswith("calls") else sum(outcome.results["tokens"].values())
     assert 0 < used <= int(cap.split("=")[1])
@@ -247,3 +251,90 @@ def test_finished_rows_count_in_progress_on_resume(small, tmp_path, server):
     progress = [event for event in told if event["event"] == "progress"]
     assert progress[0]["accepted"] == 40
     assert progress[0]["made"] >= 40
+
+
+def test_the_batch_road_submits_waits_and_collects_without_asking_twice(small, tmp_path, server):
+    batch = "models.writer.batch=true"
+    first = go(small, tmp_path / "out", batch)
+    assert first.exit_code == 4
+    assert any("run again to collect" in remark for remark in first.remarks)
+    assert len(server.batches) == 1
+    waiting = go(small, tmp_path / "out", batch)
+    assert waiting.exit_code == 4
+    assert len(server.batches) == 1, "the same requests were submitted again"
+    server.finish_batches()
+    done = go(small, tmp_path / "out", batch)
+    assert done.exit_code == 0
+    assert rows(tmp_path / "out").height == 40
+    assert set(server.lines.values()) == {1}
+
+
+def test_a_batch_that_fails_in_part_or_expires_is_finished_by_a_later_one(small, tmp_path, server):
+    batch = "models.writer.batch=true"
+    go(small, tmp_path / "out", batch)
+    server.finish_batches(failed=0.2, failure=500)
+    second = go(small, tmp_path / "out", batch)
+    assert second.exit_code == 4
+    server.finish_batches("expired", unfinished=0.5)
+    for _ in range(6):
+        outcome = go(small, tmp_path / "out", batch)
+        if outcome.exit_code == 0:
+            break
+        server.finish_batches()
+    assert outcome.exit_code == 0
+    assert rows(tmp_path / "out").height == 40
+
+
+def test_rows_of_two_steps_take_two_batches(small, tmp_path, server):
+    small.write_text(
+        small.read_text().replace(
+            "filters:", '  - write: {fields: {note: string}, prompt: "Note on {{ message }}"}\nfilters:', 1
+        )
+    )
+    for _ in range(2):
+        assert go(small, tmp_path / "out", "models.writer.batch=true").exit_code == 4
+        server.finish_batches()
+    assert go(small, tmp_path / "out", "models.writer.batch=true").exit_code == 0
+    assert len(server.batches) == 2
+
+
+def test_killed_twenty_times_under_load_no_more_is_repeated_than_was_in_flight(small, tmp_path, server):
+    import random
+    import signal
+    import time
+
+    from .test_run import started_with, until  # noqa: TID252
+
+    whole = go(small, tmp_path / "whole", "target.rows=600")
+    assert whole.exit_code == 0
+    before = server.asked
+    server.seen.clear()
+    server.latency = (0.02, 0.08)
+    chance = random.Random(5)
+    settings = ("target.rows=600", "models.writer.max_in_flight=8")
+    for _ in range(20):
+        process = started_with(small, tmp_path / "killed", *settings)
+        begun = server.asked
+        goal = begun + chance.randint(1, 40)
+        until(lambda: server.asked >= goal or process.poll() is not None)  # noqa: B023
+        time.sleep(chance.random() * 0.03)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    server.latency = 0.0
+    outcome = go(small, tmp_path / "killed", *settings)
+    assert outcome.exit_code == 0
+    assert rows(tmp_path / "killed").equals(rows(tmp_path / "whole"))
+    assert server.asked - before - 600 <= 20 * 8
+
+
+def test_an_estimate_has_an_interval_and_its_rows_are_not_asked_again(small, tmp_path, server, qdcgen):
+    said = qdcgen("plan", "small.yaml", "--out", "out", "--estimate", "--json")
+    assert said.returncode == 0, said.stderr
+    found = json.loads(said.stdout)
+    assert found["calls_expected"] == 40
+    low, high = found["usd"]
+    assert 0 < low < high
+    assert server.asked == 8
+    outcome = go(small, tmp_path / "out")
+    assert server.asked == 40
+    assert low * 0.5 < outcome.results["usd_in_all"] < high * 2

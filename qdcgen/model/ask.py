@@ -109,7 +109,7 @@ class Models:
         """Replies that did not fit, by kind; tries that failed are counted by each lane."""
         self._trace = trace
         self._lanes: dict[str, Lane] = {}
-        self._batches: dict[str, Batches] = {}
+        self._batches: dict[tuple[str, str | None, str | None], Batches] = {}
         self._first = next(iter(aliases))
 
     def _lane(self, alias: str) -> Lane:
@@ -191,9 +191,13 @@ class Models:
     async def _send(self, alias: str, name: bytes, request: Request) -> Reply:
         lane = self._lane(alias)
         if self.aliases[alias].batch:
+            from qdcgen.model.batches import DISCOUNT
+
             batches = self._batch_road(alias)
             if (fault := batches.fault(name)) is not None:
                 raise fault
+            rates = getattr(lane.way, "price", None)
+            self.budget.reserve(request, (rates[0] * DISCOUNT, rates[1] * DISCOUNT) if rates else None)
             batches.defer(name, request)
             raise Deferred(f"{lane.way.name}: waits in a batch")
         held = await self.budget.hold(request, getattr(lane.way, "price", None))
@@ -220,15 +224,18 @@ class Models:
     # ── batches ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _batch_road(self, alias: str) -> Batches:
-        if alias not in self._batches:
+        """One road for each account: two aliases of one would otherwise send the same request twice."""
+        settings, name = self.aliases[alias], self._lane(alias).way.name
+        account = (name, settings.api_base, settings.key)
+        if account not in self._batches:
             from qdcgen.model.batches import Batches
 
-            self._batches[alias] = Batches(self.aliases[alias], self.journal, name=self._lane(alias).way.name)
-        return self._batches[alias]
+            self._batches[account] = Batches(settings, self.journal, name=name)
+        return self._batches[account]
 
     async def collect(self) -> list[str]:
         """Fetch what providers' batches have finished; says what is still pending."""
-        roads = [self._batch_road(alias) for alias, settings in self.aliases.items() if settings.batch]
+        roads = dict.fromkeys(self._batch_road(alias) for alias, settings in self.aliases.items() if settings.batch)
         return [words for road in roads if (words := await road.collect())]
 
     async def submit(self) -> list[str]:

@@ -82,6 +82,21 @@ class Budget:
         self._held = [held + more for held, more in zip(self._held, most, strict=True)]
         return most
 
+    def reserve(self, request: Request, price: tuple[float, float] | None) -> None:
+        """Set aside the most that a deferred call can take, for the rest of this invocation.
+
+        Raises:
+            CapReached: a cap could be exceeded.
+        """
+        tokens_in, tokens_out = most_tokens(request)
+        most = [tokens_in * price[0] + tokens_out * price[1] if price else 0.0, 1.0, float(tokens_in + tokens_out)]
+        for name, cap, spent, held, more in zip(
+            ("usd", "calls", "tokens"), (self.usd, self.calls, self.tokens), self._spent, self._held, most, strict=True
+        ):
+            if cap is not None and spent + held + more > cap:
+                raise CapReached(f"target.{name} reached: the next call could exceed {cap:g}")
+        self._held = [held + more for held, more in zip(self._held, most, strict=True)]
+
     def settle(self, held: list[float], reply: Reply | None) -> None:
         """Give back what was set aside; count what the reply really took."""
         if not self.capped:

@@ -90,6 +90,6 @@ class Report:
     ledger: Sequence[LedgerLine] = ()
     """The whole run first (empty axis), then nodes, in file order."""
     gates: Sequence[GateResult] = ()
-    calls: Calls | None = None
     remarks: Sequence[str] = ()
     """Sentences for the end: what the figures cannot say, what to type next."""
+    calls: Calls | None = None

@@ -68,6 +68,7 @@ def document(report: Report) -> dict[str, Any]:
             }
             for gate in report.gates
         ],
+        "remarks": list(report.remarks),
         "calls": None
         if report.calls is None
         else {
@@ -77,7 +78,6 @@ def document(report: Report) -> dict[str, Any]:
             "usd": _finite(report.calls.usd),
             "faults": dict(report.calls.faults),
         },
-        "remarks": list(report.remarks),
     }
 
 

@@ -106,7 +106,7 @@ def test_hits_are_counted_and_pruning_spares_what_was_used(tmp_path):
 
 def test_a_file_that_is_no_journal_is_refused_with_the_way_out(tmp_path):
     (tmp_path / "j").write_bytes(b"this is not a database, and long enough to be looked at as one" * 20)
-    with pytest.raises(RunDamaged, match="no longer a readable journal .*; move it away to ask everything again"):
+    with pytest.raises(RunDamaged, match=r"no longer a readable journal .*; move it away to ask everything again"):
         Journal(tmp_path / "j")
     assert damage(tmp_path / "j")
 
@@ -115,7 +115,7 @@ def test_a_journal_of_another_format_is_refused_by_name(tmp_path):
     kept(tmp_path / "j", (b"a" * 16, REPLY))
     with sqlite3.connect(tmp_path / "j") as connection:
         connection.execute("UPDATE about SET format = 9")
-    with pytest.raises(RunDamaged, match="journal of format 9; this qdcgen reads format 1"):
+    with pytest.raises(RunDamaged, match=r"journal of format 9; this qdcgen reads format 1"):
         Journal(tmp_path / "j")
 
 

@@ -84,7 +84,7 @@ def test_figures_are_finite_or_none(hostile: Report) -> None:
 
 
 def test_keys_are_in_the_order_of_the_fields(bank: Report) -> None:
-    assert list(document(bank)) == ["format", "title", "facts", "measures", "ledger", "gates", "remarks"]
+    assert list(document(bank)) == ["format", "title", "facts", "measures", "ledger", "gates", "remarks", "calls"]
     assert list(document(bank)["ledger"][0]) == list(LedgerLine.__dataclass_fields__)
     assert list(document(bank)["gates"][0]) == list(GateResult.__dataclass_fields__)
     assert set(document(bank)["measures"][0]) == set(Measure.__dataclass_fields__)
