@@ -82,7 +82,7 @@ def qdcgen(url: str, rows: int, flight: int, folder: Path) -> dict[str, float]:
     probe = (
         "import sys, time, resource, json; t = time.perf_counter()\n"
         "from pathlib import Path\nfrom qdcgen.recipe import load\nfrom qdcgen import run as line\n"
-        "from qdcgen.run import Line\n"
+        "from qdcgen.line import Line\n"
         "from qdcgen.model.openai import OpenAI\n"
         "first, ends = [], []\nasked, connected = Line._make_and_judge, OpenAI._connected\n"
         "def seen(self):\n"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from qdcgen import generate, rounds, template
 from qdcgen.generate import Asked
 from qdcgen.judge import judge
+from qdcgen.line import plan_of
 from qdcgen.model.ask import Models
 from qdcgen.model.journal import Journal
 from qdcgen.parts import Tools
 from qdcgen.report.plan_text import AxisPlan, PairPlan, PlanSummary
-from qdcgen.run import plan_of
 from qdcgen.safe import printable
 from qdcgen.store import Store
 

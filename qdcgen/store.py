@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-__all__ = ["FOLDERS", "FORMAT", "Store", "dumps", "frame_of", "loads", "packed", "rows_of"]
+__all__ = ["FOLDERS", "FORMAT", "Store", "digest", "dumps", "frame_of", "loads", "packed", "rows_of"]
 
 FORMAT = 1
 """Version of the folder's layout; a folder of another is refused by name."""
@@ -389,6 +389,11 @@ def rows_of(frame: pl.DataFrame, fields: Sequence[str], layers: Mapping[str, str
 
 def _value(said: Any, type_: str) -> Any:
     return orjson.loads(said) if type_ == "JSON" and said is not None else said
+
+
+def digest(value: Any) -> str:
+    """16 hex digits that stand for plain data, whatever the order of its keys."""
+    return sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
 def dumps(value: Any) -> bytes:

@@ -35,7 +35,7 @@ LEVELS = {
         "scrutiny",
         "steps",
     },
-    3: {"generate", "judge", "ledger", "measure", "plan", "rounds", "schema"},
+    3: {"agree", "generate", "judge", "ledger", "line", "measure", "plan", "publish", "rounds", "schema"},
     4: {"preview", "review", "run", "start", "testing"},
     5: {"cli"},
 }

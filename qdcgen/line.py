@@ -1,0 +1,269 @@
+"""One invocation's way through the rounds: make what is missing, judge it in plan order, ask again for what is owed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from qdcgen import generate, ledger, parts, rounds
+from qdcgen.errors import CapReached, Deferred, Fault, Incomplete, ModelRefused, RecipeError
+from qdcgen.judge import judge
+from qdcgen.model.ask import Models
+from qdcgen.model.budget import Budget
+from qdcgen.parts import Tools
+from qdcgen.plan import Plan
+from qdcgen.plan import Strategy as Drawn
+from qdcgen.report.live import Live, Progress
+from qdcgen.store import digest, frame_of, packed, rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import polars as pl
+
+    from qdcgen.model.journal import Journal
+    from qdcgen.recipe import Recipe
+    from qdcgen.rows import Row
+    from qdcgen.store import Store
+
+__all__ = ["LOG_EVERY", "Line", "plan_of"]
+
+LOG_EVERY = 1.0
+"""Seconds between progress events of `--log-format json`."""
+
+
+def plan_of(recipe: Recipe) -> Plan:
+    """The plan of a recipe: an endless, seeded sequence of mixes."""
+    strategies = [Drawn(strategy.axes, strategy.weight) for strategy in recipe.drawn_together]
+    try:
+        return Plan(recipe.taxonomies, strategies, recipe.forbid, recipe.seed)
+    except RecipeError as error:
+        faults = [Fault(recipe.file, 0, 0, f"{fault.file}: {fault.message}") for fault in error.faults]
+        raise RecipeError(faults) from None
+
+
+class Line:
+    """One invocation's way through the rounds: what it asks, commits, judges and shows."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        store: Store,
+        journal: Journal,
+        *,
+        quiet: bool,
+        trace: Callable[[Mapping[str, Any]], None] | None = None,
+        log: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        """Opens nothing; models connect or load at their first call. `log` takes the place of the display."""
+        self.recipe = recipe
+        self.store = store
+        target = recipe.target
+        budget = Budget(usd=target.usd, calls=target.calls, tokens=target.tokens, minutes=target.minutes)
+        self.models = Models(recipe.models, journal, budget=budget, trace=trace)
+        self.journal = journal
+        self.quiet = quiet or log is not None
+        self.log = log
+        self.types = generate.column_types(recipe)
+        self.paths = {axis: {node.id: node.path for node in tree.nodes} for axis, tree in recipe.taxonomies.items()}
+        self.judges = digest([{entry.name: entry.part.model_dump(mode="json")} for entry in recipe.filters])
+        self.stopped_by: int | None = None
+        self.capped: CapReached | None = None
+        self.given_up: pl.DataFrame | None = None
+        self.exit_code = 0
+        self.remarks: list[str] = []
+        self.made_now = 0
+        self.spent: float | None = 0.0
+        """US dollars over all invocations; None when a price is unknown."""
+        self._scratch: dict[str, dict[str, Any]] = {}
+        self._begun = time.perf_counter()
+        self._next_log = 0.0
+        self._seen: dict[str, Any] = {"round": 0, "accepted": 0, "made": 0, "failed": 0, "rejected": {}}
+
+    async def run(self) -> None:
+        """Rounds until nothing is owed; then `exit_code` and `remarks` say how that went."""
+        recipe, store = self.recipe, self.store
+        self._listen()
+        rejudged = self._drop_stale_verdicts()
+        waiting: list[str] = []
+        plan = plan_of(recipe)
+        try:
+            with Live(quiet=self.quiet) as live:
+                self._live = live
+                waiting = await self.models.collect()
+                while self.stopped_by is None and not waiting:
+                    await self._make_and_judge()
+                    waiting = await self.models.submit()
+                    if self.capped is not None:
+                        raise self.capped
+                    if self.stopped_by is not None or waiting:
+                        break
+                    tried = rounds.attempts(store, recipe)
+                    owed, self.given_up = rounds.next_round(store, recipe, plan, tried)
+                    if owed.is_empty():
+                        break
+                    if rejudged:
+                        self.exit_code = 4
+                        self.remarks.append(
+                            f"judged again by the changed filters: {owed.height} rows short of {recipe.target.rows}; "
+                            "no model was asked. Run again to make them."
+                        )
+                        return
+                    rounds.freeze(store, len(store.names("plan")), owed)
+        except (ModelRefused, Incomplete) as error:
+            self.exit_code = error.exit_code
+            self.remarks.append(f"{error}. Everything finished is saved; run again to go on.")
+        finally:
+            await self.models.close()
+        if waiting:
+            self.exit_code = 4
+            self.remarks += [f"{words}; run again to collect" for words in waiting]
+        elif self.stopped_by is not None:
+            self.exit_code = 128 + self.stopped_by
+            self.remarks.append("interrupted; everything finished is saved, run again to go on")
+        elif self.exit_code == 0 and self.given_up is not None and self.given_up.height:
+            self.exit_code = 4
+            short, most = self.given_up.height, recipe.target.candidates
+            self.remarks.append(f"{short} of {recipe.target.rows} rows short after {most} candidates each:")
+            self.remarks += [f"  {words}" for words in ledger.shortfall(self.given_up, recipe.taxonomies)]
+
+    async def _make_and_judge(self) -> None:
+        """Make every batch that is missing, in any order, and judge each as soon as all before it are judged."""
+        every = list(rounds.batches(self.store))
+        missing = [batch for batch in every if batch.raw not in self.store.files]
+        waiting = iter([batch for batch in every if batch.verdicts not in self.store.files])
+        turn = next(waiting, None)
+        self._count_what_stands()
+        flight = sum(alias.max_in_flight for alias in self.recipe.models.values())
+        rows = max((batch.slots.height for batch in missing), default=1)
+        local: Any = parts.find("executors", "local")
+        executor = local(batches=max(8, 2 * flight // rows + 1))
+        results = executor.run(missing, self._make, lambda: self.stopped_by is not None or self.capped is not None)
+        while True:
+            while turn is not None and turn.raw in self.store.files:
+                await self._judge(turn)
+                turn = next(waiting, None)
+            try:
+                batch, rows = await anext(results)
+            except StopAsyncIteration:
+                break
+            if rows is not None:
+                await asyncio.to_thread(self._write, batch, rows)  # 20 ms of fsync and 5 of packing, off the loop
+
+    async def _make(self, batch: rounds.Batch) -> tuple[rounds.Batch, list[Row] | None]:
+        """The batch with its rows; without, when it was stopped or waits for a provider: its replies are journaled."""
+        self._seen["round"] = max(self._seen["round"], batch.round)
+        try:
+            made = await generate.rows(
+                self.recipe,
+                batch.asked(self.recipe.taxonomies),
+                self.models,
+                stopping=lambda: self.stopped_by is not None,
+                done=self._note,
+            )
+        except (generate.Stopped, Deferred):
+            return batch, None
+        except CapReached as cap:
+            self.capped = cap
+            return batch, None
+        return batch, made
+
+    def _write(self, batch: rounds.Batch, rows: list[Row]) -> None:
+        table = frame_of(rows, batch.round, self.types, self.paths)
+        self.store.commit({batch.raw: packed(table)})
+
+    def _read(self, batch: rounds.Batch) -> list[Row]:
+        layers = {axis: self.types[axis] for axis in self.recipe.layers}
+        return rows_of(self.store.table(batch.raw), list(self.recipe.fields), layers)
+
+    async def _judge(self, batch: rounds.Batch) -> None:
+        rows = await asyncio.to_thread(self._read, batch)
+
+        def tools(label: str) -> Tools:
+            return Tools(
+                kept=lambda: rounds.kept_by(self.store, self.recipe, label, self.types, until=batch.verdicts),
+                scratch=self._scratch.setdefault(label, {}),
+                fields=self.recipe.fields,
+            )
+
+        judged = await judge(rows, self.recipe.filters, tools)
+        files = {batch.verdicts: packed(rounds.verdict_table(judged))}
+        await asyncio.to_thread(self.store.commit, files, by=self.judges)
+        refused = {one.row: one.filter for one in judged if not one.verdict.kept}
+        for by in refused.values():
+            self._seen["rejected"][by] = self._seen["rejected"].get(by, 0) + 1
+        self._seen["accepted"] += sum(row.fault is None for row in rows) - len(refused)
+        self._show()
+
+    def _drop_stale_verdicts(self) -> bool:
+        """Take out what other filters said. True when a run that had been made whole is judged anew."""
+        stale = [name for name in self.store.names("verdicts") if self.store.files[name].by != self.judges]
+        if not stale:
+            return False
+        whole = all(batch.raw in self.store.files for batch in rounds.batches(self.store))
+        self.store.commit({}, drop=tuple(self.store.names("verdicts")))
+        return whole
+
+    # ── being stopped, and being watched ────────────────────────────────────────────────────────────────────────────
+
+    def _listen(self) -> None:
+        """First signal: begin nothing new, let what is in flight end. Second: stop at once."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+
+        def heard(number: int) -> None:
+            if self.stopped_by is None:
+                self.stopped_by = number
+                sys.stderr.write("\nstopping: waiting for the calls in flight; once more to stop at once\n")
+            elif task is not None:
+                task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # not in the main thread
+                loop.add_signal_handler(number, heard, number)
+
+    def say(self, text: str) -> None:
+        """A line of progress on stderr, unless the run is quiet."""
+        if self.log is not None:
+            self.log({"event": "note", "text": text})
+        elif not self.quiet:
+            sys.stderr.write(f"{text}\n")
+
+    def _count_what_stands(self) -> None:
+        tried = rounds.attempts(self.store, self.recipe)
+        counts = dict(tried.group_by("_state").len().iter_rows())
+        said = tried.filter(tried["_state"].is_in(["rejected", "duplicate"])).group_by("_filter").len()
+        self._seen.update(
+            accepted=counts.get("accepted", 0),
+            made=tried.height,
+            failed=counts.get("failed", 0) + counts.get("refused", 0),
+            rejected=dict(said.iter_rows()),
+        )
+
+    def _note(self, row: Row) -> None:
+        self.made_now += 1
+        self._seen["made"] += 1
+        self._seen["failed"] += row.fault is not None
+        self._show()
+
+    def _show(self) -> None:
+        asked = self.models.asked
+        progress = Progress(
+            rows_target=self.recipe.target.rows,
+            calls=asked.calls,
+            journaled=asked.calls - asked.asked,
+            tokens_in=asked.tokens_in,
+            tokens_out=asked.tokens_out,
+            usd=asked.cost,
+            seconds=time.perf_counter() - self._begun,
+            **{**self._seen, "rejected": dict(self._seen["rejected"])},
+        )
+        self._live.update(progress)
+        if self.log is not None and progress.seconds >= self._next_log:
+            self._next_log = progress.seconds + LOG_EVERY
+            self.log({"event": "progress", **asdict(progress)})

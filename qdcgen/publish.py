@@ -1,0 +1,46 @@
+"""Write `data/` and `rejected/`: what users load, in plan order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from qdcgen import rounds
+from qdcgen.store import digest, packed
+
+if TYPE_CHECKING:
+    from qdcgen.recipe import Recipe
+    from qdcgen.store import Store
+
+__all__ = ["PART_ROWS", "publish", "state"]
+
+PART_ROWS = 100_000
+"""Rows in one file of `data/`: about 30 MB of short texts."""
+
+
+def state(store: Store) -> str:
+    """Changes when, and only when, rows or verdicts do."""
+    return digest(
+        [(name, entry.sha256) for name, entry in sorted(store.files.items()) if name.startswith(("raw", "verd"))]
+    )
+
+
+def publish(store: Store, recipe: Recipe) -> None:
+    """Write `data/` and `rejected/`: what users load, in plan order."""
+    by = f"{state(store)}-{recipe.target.rows}"
+    published = [*store.names("data"), *store.names("rejected")]
+    if published and all(store.files[name].by == by for name in published):
+        return
+    tried = rounds.attempts(store, recipe)
+    if tried.is_empty():
+        return
+    whole = rounds.made(store).drop("_fault", "_reason")
+    told = whole.join(tried.select("_id", "_state", "_filter", "_reason"), on="_id", maintain_order="left")
+    accepted = told.filter(pl.col("_state") == "accepted").drop("_state", "_filter", "_reason").sort("_slot")
+    rest = told.filter(~pl.col("_state").is_in(["accepted", "unjudged"])).drop("_state").sort("_slot", "_round")
+    files = {}
+    for folder, frame in (("data", accepted), ("rejected", rest)):
+        for number, start in enumerate(range(0, frame.height, PART_ROWS)):
+            files[f"{folder}/part-{number:05d}.parquet"] = packed(frame[start : start + PART_ROWS])
+    store.commit(files, by=by, drop=tuple(name for name in published if name not in files))
