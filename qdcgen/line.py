@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 import time
+from collections import deque
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from qdcgen.rows import Row
     from qdcgen.store import Store
 
-__all__ = ["LOG_EVERY", "Line", "plan_of"]
+__all__ = ["GROUP", "LOG_EVERY", "Line", "plan_of"]
 
+GROUP = 16
+"""Batches whose verdicts are committed together: one manifest and one sync of the folder for all."""
 LOG_EVERY = 1.0
 """Seconds between progress events of `--log-format json`."""
 
@@ -136,24 +139,18 @@ class Line:
         """Make every batch that is missing, in any order, and judge each as soon as all before it are judged."""
         every = list(rounds.batches(self.store))
         missing = [batch for batch in every if batch.raw not in self.store.files]
-        waiting = iter([batch for batch in every if batch.verdicts not in self.store.files])
-        turn = next(waiting, None)
+        waiting = deque(batch for batch in every if batch.verdicts not in self.store.files)
         self._count_what_stands()
         flight = sum(alias.max_in_flight for alias in self.recipe.models.values())
         rows = max((batch.slots.height for batch in missing), default=1)
         local: Any = parts.find("executors", "local")
         executor = local(batches=max(8, 2 * flight // rows + 1))
-        results = executor.run(missing, self._make, lambda: self.stopped_by is not None or self.capped is not None)
-        while True:
-            while turn is not None and turn.raw in self.store.files:
-                await self._judge(turn)
-                turn = next(waiting, None)
-            try:
-                batch, rows = await anext(results)
-            except StopAsyncIteration:
-                break
-            if rows is not None:
-                await asyncio.to_thread(self._write, batch, rows)  # 20 ms of fsync and 5 of packing, off the loop
+        await self._judge_ready(waiting)
+        async for done in executor.run(missing, self._make, lambda: bool(self.stopped_by or self.capped)):
+            made = [(batch, rows) for batch, rows in done if rows is not None]
+            if made:
+                await asyncio.to_thread(self._write, made)  # 20 ms of fsync and 5 of packing a batch, off the loop
+                await self._judge_ready(waiting)
 
     async def _make(self, batch: rounds.Batch) -> tuple[rounds.Batch, list[Row] | None]:
         """The batch with its rows; without, when it was stopped or waits for a provider: its replies are journaled."""
@@ -173,15 +170,25 @@ class Line:
             return batch, None
         return batch, made
 
-    def _write(self, batch: rounds.Batch, rows: list[Row]) -> None:
-        table = frame_of(rows, batch.round, self.types, self.paths)
-        self.store.commit({batch.raw: packed(table)})
+    def _write(self, made: list[tuple[rounds.Batch, list[Row]]]) -> None:
+        tables = {batch.raw: frame_of(rows, batch.round, self.types, self.paths) for batch, rows in made}
+        self.store.commit({name: packed(table) for name, table in tables.items()})
 
     def _read(self, batch: rounds.Batch) -> list[Row]:
         layers = {axis: self.types[axis] for axis in self.recipe.layers}
         return rows_of(self.store.table(batch.raw), list(self.recipe.fields), layers)
 
-    async def _judge(self, batch: rounds.Batch) -> None:
+    async def _judge_ready(self, waiting: deque[rounds.Batch]) -> None:
+        """Judge, in plan order, every batch whose turn has come; commit up to GROUP of them at once."""
+        while waiting and waiting[0].raw in self.store.files:
+            files: dict[str, tuple[bytes, int]] = {}
+            while waiting and waiting[0].raw in self.store.files and len(files) < GROUP:
+                batch = waiting.popleft()
+                files[batch.verdicts] = packed(await self._judge(batch))
+            await asyncio.to_thread(self.store.commit, files, by=self.judges)
+
+    async def _judge(self, batch: rounds.Batch) -> pl.DataFrame:
+        """Every verdict on one batch, as it lies in `verdicts/`."""
         rows = await asyncio.to_thread(self._read, batch)
 
         def tools(label: str) -> Tools:
@@ -192,13 +199,12 @@ class Line:
             )
 
         judged = await judge(rows, self.recipe.filters, tools)
-        files = {batch.verdicts: packed(rounds.verdict_table(judged))}
-        await asyncio.to_thread(self.store.commit, files, by=self.judges)
         refused = {one.row: one.filter for one in judged if not one.verdict.kept}
         for by in refused.values():
             self._seen["rejected"][by] = self._seen["rejected"].get(by, 0) + 1
         self._seen["accepted"] += sum(row.fault is None for row in rows) - len(refused)
         self._show()
+        return rounds.verdict_table(judged)
 
     def _drop_stale_verdicts(self) -> bool:
         """Take out what other filters said. True when a run that had been made whole is judged anew."""

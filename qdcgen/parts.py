@@ -346,8 +346,8 @@ class Executor(Part):
 
     def run(
         self, batches: Iterable[Any], make: Callable[[Any], Awaitable[Any]], stop: Callable[[], bool]
-    ) -> AsyncIterator[Any]:
-        """Yield `make(batch)` for each batch as it is done, in any order; start no more once `stop()` is true."""
+    ) -> AsyncIterator[list[Any]]:
+        """Yield `make(batch)` of every batch, in lists of what is done by then; start no more once `stop()` is true."""
         raise NotImplementedError
 
 
