@@ -57,7 +57,7 @@ class Wordllama(Embedder):
             flat = np.minimum(flat, size - 1)
             counts = csr_array((np.ones(len(flat), dtype=np.float32), flat, ends), shape=(len(chunk), size))
             vectors[start : start + len(chunk)] = counts @ table
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]  # norm() would copy all of them once
         empty = lengths[:, 0] == 0
         vectors[empty, 0] = 1.0
         lengths[empty] = 1.0
