@@ -23,9 +23,12 @@ def made_from(recipe: Recipe) -> dict[str, Any]:
     """Everything in a recipe that the rows depend on, by dotted key: two runs agree where these agree."""
     said = recipe.resolved()
     found: dict[str, Any] = {"seed": said["seed"]}
+    found["models"] = list(said["models"])  # the first one is the default, so their order matters
+    keys = ("model", "temperature", "top_p", "max_tokens")  # not the address: servers move
     for alias, settings in said["models"].items():
-        found |= {f"models.{alias}.{key}": settings[key] for key in ("model", "temperature", "top_p", "max_tokens")}
+        found |= {f"models.{alias}.{key}": settings[key] for key in keys}
     found |= {f"taxonomy.{axis}": digest[:16] for axis, digest in said["taxonomy"].items()}
+    found["taxonomy"], found["layers"] = list(said["taxonomy"]), list(said["layers"])
     found["strategies"] = said["strategies"]
     found["forbid"] = said["forbid"]
     found |= {f"layers.{axis}": settings for axis, settings in said["layers"].items()}

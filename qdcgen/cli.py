@@ -133,7 +133,7 @@ def preview(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Make the first few rows and print them with their prompts and verdicts.
+    """Make the first few rows and print them with what each was asked to be and what the filters said.
 
     The replies are kept in the run's journal, so a later run does not ask for them again.
     """
@@ -215,14 +215,14 @@ def journal(
     if as_json:
         _print_json(found)
     else:
-        _print(journal_text(found))
+        _say(journal_text(found))
 
 
 @app.command(epilog="Example: qdcgen status runs/quickstart")
 def status(
     where: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or its recipe.")], as_json: Json = False
 ) -> None:
-    """Say how far a run is: accepted, owed, rejected by filter, calls, cost, and how its last invocation ended."""
+    """Say how far a run is: accepted, owed, rejected and failed rows, calls, cost, and how it last ended."""
     from qdcgen.review import run_folder, status_of, status_text
 
     found = status_of(run_folder(where))

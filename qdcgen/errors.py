@@ -1,6 +1,6 @@
 """The error tree. Every message says what was found, what was expected and what to type.
 
-QdcgenError                     exit 1   never raised bare
+QdcgenError                     exit 1   bare only where a plug-in breaks its contract
 ├── UsageError                  exit 2   the command line asks for something impossible
 ├── RecipeError                 exit 2   one or more Faults in a recipe or in a file it names; nothing was spent
 ├── RunError                    exit 1   a run folder cannot be used as it is
@@ -14,13 +14,14 @@ QdcgenError                     exit 1   never raised bare
 ├── Incomplete                  exit 4   shortfall, cap, outage or pending batch; run again to go on
 │   ├── CapReached              exit 4   the next call could exceed a cap of the recipe
 │   └── Deferred                exit 4   this call waits in a provider's batch
-└── MissingExtra                exit 2   an optional dependency is not installed; says what to type
+├── MissingExtra                exit 2   an optional dependency is not installed; says what to type
+└── UnknownPart                 exit 2   no part of that name (in qdcgen/parts.py)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "CapReached",
@@ -113,11 +114,12 @@ class RunDamaged(RunError):
 class RowFault(QdcgenError):
     """Costs one row, never its batch. `kind` is a short word for tables, the message is the reason."""
 
-    def __init__(self, kind: str, reason: str, *, raw: str | None = None) -> None:
-        """`raw` is the reply as it came, kept beside the reason."""
+    def __init__(self, kind: str, reason: str, *, raw: str | None = None, paid: Any = None) -> None:
+        """`raw` is the reply as it came; `paid` the Reply that cannot be used and yet is paid for."""
         super().__init__(reason)
         self.kind = kind
         self.raw = raw
+        self.paid = paid
 
 
 class ReplyFault(RowFault):

@@ -45,9 +45,8 @@ def column_types(recipe: Recipe) -> dict[str, str]:
     def of(schema: Mapping[str, Any]) -> str:
         if "enum" in schema:
             kinds = {type(value) for value in schema["enum"]}
-            return {frozenset({int}): "Int64", frozenset({float}): "Float64", frozenset({str}): "String"}.get(
-                frozenset(kinds), "JSON"
-            )
+            by_kinds = {frozenset({int}): "Int64", frozenset({float}): "Float64", frozenset({int, float}): "Float64"}
+            return {**by_kinds, frozenset({str}): "String"}.get(frozenset(kinds), "JSON")
         return by_json.get(schema.get("type", ""), "JSON")
 
     return {

@@ -42,7 +42,7 @@ def attempts(raw: pl.DataFrame, verdicts: pl.DataFrame, target: int) -> pl.DataF
         (standing & (pl.col("_slot") >= target)).fill_null(value=False).alias("_beyond"),
     ).with_columns((pl.col("_standing") & (pl.col("_standing").cum_sum().over("_slot") == 1)).alias("_first"))
     state = (
-        pl.when(pl.col("_fault").str.starts_with("refused"))
+        pl.when(pl.col("_fault") == "refused")
         .then(pl.lit("refused"))
         .when(pl.col("_fault").is_not_null())
         .then(pl.lit("failed"))

@@ -23,7 +23,7 @@ from qdcgen.report.live import Live, Progress
 from qdcgen.store import digest, frame_of, packed, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import polars as pl
 
@@ -84,6 +84,8 @@ class Line:
         self.spent: float | None = 0.0
         """US dollars over all invocations; None when a price is unknown."""
         self._scratch: dict[str, dict[str, Any]] = {}
+        self._uncommitted: list[tuple[list[Row], set[tuple[str, str]]]] = []
+        """Rows judged since the last commit, with (row, filter) of every yes."""
         self._begun = time.perf_counter()
         self._next_log = 0.0
         self._seen: dict[str, Any] = {"round": 0, "accepted": 0, "made": 0, "failed": 0, "rejected": {}}
@@ -146,11 +148,13 @@ class Line:
         local: Any = parts.find("executors", "local")
         executor = local(batches=max(8, 2 * flight // rows + 1))
         await self._judge_ready(waiting)
-        async for done in executor.run(missing, self._make, lambda: bool(self.stopped_by or self.capped)):
-            made = [(batch, rows) for batch, rows in done if rows is not None]
-            if made:
-                await asyncio.to_thread(self._write, made)  # 20 ms of fsync and 5 of packing a batch, off the loop
-                await self._judge_ready(waiting)
+        running = executor.run(missing, self._make, lambda: bool(self.stopped_by or self.capped))
+        async with contextlib.aclosing(running) as results:
+            async for done in results:
+                made = [(batch, rows) for batch, rows in done if rows is not None]
+                if made:
+                    await asyncio.to_thread(self._write, made)  # 20 ms of fsync and 5 of packing a batch, off the loop
+                    await self._judge_ready(waiting)
 
     async def _make(self, batch: rounds.Batch) -> tuple[rounds.Batch, list[Row] | None]:
         """The batch with its rows; without, when it was stopped or waits for a provider: its replies are journaled."""
@@ -175,8 +179,8 @@ class Line:
         self.store.commit({name: packed(table) for name, table in tables.items()})
 
     def _read(self, batch: rounds.Batch) -> list[Row]:
-        layers = {axis: self.types[axis] for axis in self.recipe.layers}
-        return rows_of(self.store.table(batch.raw), list(self.recipe.fields), layers)
+        fields, layers = ({name: self.types[name] for name in of} for of in (self.recipe.fields, self.recipe.layers))
+        return rows_of(self.store.table(batch.raw), fields, layers)
 
     async def _judge_ready(self, waiting: deque[rounds.Batch]) -> None:
         """Judge, in plan order, every batch whose turn has come; commit up to GROUP of them at once."""
@@ -186,19 +190,26 @@ class Line:
                 batch = waiting.popleft()
                 files[batch.verdicts] = packed(await self._judge(batch))
             await asyncio.to_thread(self.store.commit, files, by=self.judges)
+            self._uncommitted.clear()
 
     async def _judge(self, batch: rounds.Batch) -> pl.DataFrame:
         """Every verdict on one batch, as it lies in `verdicts/`."""
         rows = await asyncio.to_thread(self._read, batch)
 
+        def kept(label: str) -> Iterator[Row]:
+            yield from rounds.kept_by(self.store, self.recipe, label, self.types, until=batch.verdicts)
+            for earlier, passed in self._uncommitted:
+                yield from (row for row in earlier if (row.id, label) in passed)
+
         def tools(label: str) -> Tools:
             return Tools(
-                kept=lambda: rounds.kept_by(self.store, self.recipe, label, self.types, until=batch.verdicts),
+                kept=lambda: kept(label),
                 scratch=self._scratch.setdefault(label, {}),
                 fields=self.recipe.fields,
             )
 
         judged = await judge(rows, self.recipe.filters, tools)
+        self._uncommitted.append((rows, {(one.row, one.filter) for one in judged if one.verdict.kept}))
         refused = {one.row: one.filter for one in judged if not one.verdict.kept}
         for by in refused.values():
             self._seen["rejected"][by] = self._seen["rejected"].get(by, 0) + 1
@@ -225,7 +236,7 @@ class Line:
         def heard(number: int) -> None:
             if self.stopped_by is None:
                 self.stopped_by = number
-                sys.stderr.write("\nstopping: waiting for the calls in flight; once more to stop at once\n")
+                self.say("stopping: waiting for the calls in flight; once more to stop at once")
             elif task is not None:
                 task.cancel()
 

@@ -264,6 +264,13 @@ def shown(value: Any) -> str:
 _LONGEST = 60
 
 
+def is_text(schema: Mapping[str, Any]) -> bool:
+    """Whether a field of this JSON Schema holds text, as far as the schema tells."""
+    if "enum" in schema:
+        return all(isinstance(value, str) for value in schema["enum"])
+    return bool(schema.get("type", "string") == "string")
+
+
 class Part(Settings):
     """A frozen record of settings with one method. Its docstring is what `qdcgen parts` and the manual print."""
 

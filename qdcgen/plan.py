@@ -31,7 +31,6 @@ import numpy as np
 import polars as pl
 
 from qdcgen.errors import Fault, RecipeError
-from qdcgen.rows import mix_key, mix_of
 from qdcgen.taxonomy import matching, shares
 
 if TYPE_CHECKING:
@@ -724,19 +723,6 @@ class Plan:
             total += found.get(0, 0)
         return total
 
-    @cached_property
-    def pairs_total(self) -> int:
-        """How many pairs of leaves of two axes stand together in some mix; exact."""
-        return sum(odds.total for odds in self._odds.values())
-
-    def expected_pairs(self, rows: int) -> float:
-        """Different pairs of leaves expected in `rows` independent random rows.
-
-        Each row draws a strategy by weight, then one of its allowed mixes, leaves by their shares. Exact: the sum
-        over pairs of 1-(1-P)^rows.
-        """
-        return sum(odds.expected(rows) for odds in self._odds.values())
-
     def coverage(self, rows: int) -> Coverage:
         """What the first `rows` slots reach, beside what drawing at random is expected to reach."""
         frame = self.slots(0, rows)
@@ -752,7 +738,7 @@ class Plan:
             )
         every = Seen(
             sum(seen.planned for seen in pairs.values()),
-            self.pairs_total,
+            sum(seen.total for seen in pairs.values()),
             sum(seen.at_random for seen in pairs.values()),
         )
         return Coverage(rows, leaves, pairs, every)
@@ -792,85 +778,6 @@ class Plan:
         mass = np.bincount(kinds, weights=quota.weights / quota.total, minlength=len(self._forbids.marks[axis]))
         return [float(one) for one in mass]
 
-    # ── frames of slots ──
-
-    def mix(self, row: Mapping[str, int | None]) -> dict[str, str]:
-        """The mix (axis → node id) of one row of `slots`."""
-        found = {}
-        for axis in self._sizes:
-            if (index := row.get(axis)) is not None:
-                found[axis] = self.taxonomies[axis].leaves[index].id
-        return found
-
-    def keys(self, frame: pl.DataFrame) -> pl.Series:
-        """The mix key (see `mix_key`) of each row of a frame of slots; String, called `mix`."""
-        words = []
-        for axis in sorted(self._sizes):
-            if frame[axis].null_count() < frame.height:
-                names = pl.Series([mix_key({axis: leaf.id}) for leaf in self.taxonomies[axis].leaves], dtype=pl.String)
-                words.append(names.gather(frame[axis]).alias(axis))
-        if not words:
-            return pl.Series("mix", [""] * frame.height, dtype=pl.String)
-        return pl.DataFrame(words).select(pl.concat_str(pl.all(), separator=";", ignore_nulls=True).alias("mix"))["mix"]
-
-    def replicates(self, frame: pl.DataFrame, made: Mapping[str, int]) -> pl.DataFrame:
-        """The frame with `mix` (String) and `replicate` (UInt32): rows of this mix made so far, plus those above here.
-
-        `made`: mix key → how many rows of it were ever given a replicate number, whatever became of them.
-        """
-        axes = [axis for axis in self._sizes if axis in self._quota]
-        found = frame.with_columns(
-            self.keys(frame), pl.int_range(pl.len(), dtype=pl.UInt32).over(axes).alias("replicate")
-        )
-        if not made:
-            return found
-        before = pl.DataFrame(
-            {"mix": list(made), "_made": list(made.values())}, schema={"mix": pl.String, "_made": pl.UInt32}
-        )
-        joined = found.join(before, on="mix", how="left", maintain_order="left")
-        return joined.with_columns(pl.col("replicate") + pl.col("_made").fill_null(0)).drop("_made")
-
-    def owed(
-        self, kept: Mapping[str, int], target: int, *, first_slot: int | None = None, exceed: bool = False
-    ) -> pl.DataFrame:
-        """The slots still to make for `target` rows in all, given the rows kept so far (mix key → how many).
-
-        Kept rows fill the slots of their own mix; where the target merely grew, what is left are exactly the new slots.
-        Where axes changed, some kept rows fill no slot: they count toward the target all the same, and of the slots
-        left those come first whose leaves are furthest below their share. In all there are never more than `target`
-        rows, except with `exceed`: then every leaf is brought to its share whatever others have too many of (leave the
-        rows of removed leaves out of `kept` to have them replaced). Rows come in slot order; `first_slot` renumbers
-        them from there, for slots of a changed plan that must not be mistaken for earlier ones.
-        """
-        frame = self.slots(0, target)
-        numbered = self.replicates(frame, {})
-        have = pl.DataFrame(
-            {"mix": list(kept), "have": list(kept.values())}, schema={"mix": pl.String, "have": pl.Int64}
-        )
-        left = (
-            numbered.join(have, on="mix", how="left", maintain_order="left")
-            .filter(pl.col("replicate") >= pl.col("have").fill_null(0))
-            .select(frame.columns)
-        )
-        short: dict[str, Ints] = {}
-        for axis in self._axes:
-            want = np.bincount(frame[axis].drop_nulls().to_numpy(), minlength=self._sizes[axis])
-            short[axis] = want.astype(np.int64)
-        places = {axis: {leaf.id: at for at, leaf in enumerate(self.taxonomies[axis].leaves)} for axis in self._axes}
-        for key, count in kept.items():
-            for axis, node in mix_of(key).items():
-                if axis in places and node in places[axis]:
-                    short[axis][places[axis][node]] -= count
-        more = max(0, target - sum(kept.values()))
-        if exceed:
-            more = max([more, *(int(np.maximum(lack, 0).sum()) for lack in short.values())])
-        chosen = left if left.height <= more else left[_neediest(left, short, self._sizes, more)]
-        if first_slot is not None:
-            chosen = chosen.with_columns(
-                pl.int_range(pl.len(), dtype=pl.UInt32).alias("slot") + pl.lit(first_slot, pl.UInt32)
-            )
-        return chosen
-
 
 _GAIN = 1e-9
 """Smaller gains are rounding."""
@@ -900,34 +807,6 @@ def refill(asked: pl.DataFrame, accepted: pl.Series, candidates: int) -> tuple[p
     counted = once.join(had, on="slot", how="left", maintain_order="left")
     owed = counted.filter(pl.col("_had") < candidates).drop("_had")
     return owed, counted.filter(pl.col("_had") >= candidates).drop("_had")
-
-
-def _neediest(left: pl.DataFrame, short: Mapping[str, Ints], sizes: Mapping[str, int], more: int) -> Ints:
-    """Which `more` of these slots to make, ascending: those that help most axes with leaves below their share first."""
-    columns = {
-        axis: (left[axis].fill_null(sizes[axis]).to_numpy().astype(np.int64), np.append(np.maximum(lack, 0), 0))
-        for axis, lack in short.items()
-    }
-    free = np.ones(left.height, dtype=np.bool_)
-    picked = 0
-    for helps in range(len(columns), -1, -1):
-        while picked < more:
-            rows = np.flatnonzero(free)
-            needs = sum((lack[leaf[rows]] > 0).astype(np.int64) for leaf, lack in columns.values())
-            rows = rows[needs >= helps] if helps else rows
-            fits = np.ones(len(rows), dtype=np.bool_)
-            for leaf, lack in columns.values() if helps else ():
-                here = leaf[rows]
-                fits &= (lack[here] == 0) | (_occurrence(here) < lack[here])
-            rows = rows[fits][: more - picked]
-            if not len(rows):
-                break
-            free[rows] = False
-            picked += len(rows)
-            for leaf, lack in columns.values():
-                np.subtract.at(lack, leaf[rows], 1)
-                np.maximum(lack, 0, out=lack)
-    return np.flatnonzero(~free)
 
 
 _Side = tuple["Ints", "Floats", "Floats"]

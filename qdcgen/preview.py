@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qdcgen import generate, rounds, template
+from qdcgen.errors import RowFault
 from qdcgen.generate import Asked
 from qdcgen.judge import judge
 from qdcgen.line import plan_of
@@ -18,6 +20,7 @@ from qdcgen.safe import printable
 from qdcgen.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import polars as pl
@@ -56,8 +59,8 @@ def plan_summary(recipe: Recipe) -> PlanSummary:
             axis: str(value) for axis, value in cell.values.items()
         }
         examples.append(shown)
-    tokens_in, tokens_out = _tokens(recipe)
-    more = recipe.target.candidates - 1
+    tokens_in, unfilled = _tokens(recipe)
+    free = all(alias.model.startswith("embedded") for alias in recipe.models.values())
     return PlanSummary(
         recipe=recipe.file,
         rows=rows,
@@ -73,14 +76,17 @@ def plan_summary(recipe: Recipe) -> PlanSummary:
         calls_expected=rows * sum(expected for expected, _ in calls),
         calls_most=rows * recipe.target.candidates * sum(most for _, most in calls),
         tokens_in_expected=tokens_in,
-        tokens_out_expected=tokens_out,
-        usd=_cost(recipe, tokens_in, tokens_out),
+        usd=(0.0, 0.0) if free else None,
         examples=examples,
-        remarks=[
-            f"tokens and cost are for one candidate a row; a rejected one is followed by up to {more} more",
-            *recipe.notes,
-        ],
+        remarks=[*_remarks(recipe, free=free), *([unfilled] if unfilled else []), *recipe.notes],
     )
+
+
+def _remarks(recipe: Recipe, *, free: bool) -> Iterator[str]:
+    more = recipe.target.candidates - 1
+    yield f"tokens and cost are for one candidate a row; a rejected one is followed by up to {more} more"
+    if not free:
+        yield "cost is unknown before a model was asked; plan --estimate makes a few rows and measures it"
 
 
 def estimated(recipe: Recipe, folder: Path, count: int = 8) -> PlanSummary:
@@ -107,7 +113,7 @@ def estimated(recipe: Recipe, folder: Path, count: int = 8) -> PlanSummary:
         usd=scaled("usd"),
         remarks=[
             f"estimated from {len(made)} rows made for it, with 95 % intervals; {kept} were kept, the rest tried again",
-            *summary.remarks[1:],
+            *recipe.notes,
         ],
     )
 
@@ -130,34 +136,51 @@ def _counts(leaves: pl.Series, total: int) -> tuple[int, int]:
     return (found.min() if found.len() >= total else 0), most  # type: ignore[return-value]
 
 
-def _tokens(recipe: Recipe) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-    """Prompt tokens from rendered prompts of the first rows; reply tokens are unknown before a model was asked."""
+def _tokens(recipe: Recipe) -> tuple[tuple[float, float] | None, str | None]:
+    """Prompt tokens, low and high, from rendered prompts of the first rows; and what to remark on them.
+
+    Fields that a step would have filled by then hold a sample of what their JSON Schema allows.
+    """
     sources = [
-        [getattr(entry.part, key) for key in ("system", "prompt") if getattr(entry.part, key, None)]
+        source
         for entry in recipe.generate
+        for key in ("system", "prompt")
+        if (source := getattr(entry.part, key, None))
     ]
-    fields = dict.fromkeys(recipe.fields, "")
-    sizes = []
-    for _, names, fault in generate.cells(recipe, _first(recipe, SAMPLE)):
-        if fault is None:
-            sizes.append(sum(len(template.render(source, {**names, **fields})) for step in sources for source in step))
-    if not sizes or not any(sizes):
+    if not sources:
         return None, None
+    fields = {name: _sample(schema) for name, schema in recipe.fields.items()}
+    sizes, faults = [], []
+    for _, names, fault in generate.cells(recipe, _first(recipe, SAMPLE)):
+        try:
+            if fault is not None:
+                raise fault
+            sizes.append(sum(len(template.render(source, {**names, **fields})) for source in sources))
+        except RowFault as reason:  # on sample values: the row itself may well be made
+            faults.append(str(reason))
+    remark = None
+    if faults:
+        remark = f"prompts of {len(faults)} of the first {len(faults) + len(sizes)} rows could not be filled with "
+        remark += f"sample values ({faults[0]}); tokens in are told without them"
+    if not sizes:
+        return None, remark
     mean = sum(sizes) / len(sizes) * recipe.target.rows
-    return (mean / CHARACTERS[1], mean / CHARACTERS[0]), None
+    return (mean / CHARACTERS[1], mean / CHARACTERS[0]), remark
 
 
-def _cost(
-    recipe: Recipe, tokens_in: tuple[float, float] | None, tokens_out: tuple[float, float] | None
-) -> tuple[float, float] | None:
-    if all(alias.model.startswith("embedded") for alias in recipe.models.values()):
-        return (0.0, 0.0)
-    prices = [alias.price for alias in recipe.models.values()]
-    if tokens_in is None or tokens_out is None or any(price is None for price in prices):
-        return None
-    low = min(p.input for p in prices if p) * tokens_in[0] + min(p.output for p in prices if p) * tokens_out[0]
-    high = max(p.input for p in prices if p) * tokens_in[1] + max(p.output for p in prices if p) * tokens_out[1]
-    return (low / 1e6, high / 1e6)
+def _sample(schema: Mapping[str, Any]) -> Any:
+    """A plain value that fits the JSON Schema of a field, as far as steps can say it."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        number = schema["minimum"] if "minimum" in schema else min(1, schema.get("maximum", 1))
+        return math.ceil(number) if kind == "integer" else float(number)
+    if kind == "boolean":
+        return True
+    if kind == "array":
+        return ["word word"] * schema.get("minItems", 0)
+    return "word word"
 
 
 def preview_rows(recipe: Recipe, folder: Path, count: int) -> list[dict[str, Any]]:

@@ -65,10 +65,18 @@ def _plain_http(address: str) -> str:
     return address.rstrip("/")
 
 
+def _provided(model: str) -> str:
+    if model and model != "embedded" and not model.startswith("embedded:") and "/" not in model:
+        raise ValueError(f"expected <provider>/<model>, e.g. openai/{model}, or embedded; found {shown(model)}")
+    return model
+
+
 class Alias(Settings):
     """A model under the name that the rest of the recipe uses."""
 
-    model: str = Field(min_length=1, examples=["embedded", "openai/gpt-5-mini", "embedded:/models/x.gguf"])
+    model: Annotated[str, AfterValidator(_provided)] = Field(
+        min_length=1, examples=["embedded", "openai/gpt-5-mini", "embedded:/models/x.gguf"]
+    )
     """`embedded` (in the install), `embedded:small`, `embedded:<path to a GGUF file>`, or `<provider>/<model>`."""
     api_base: Annotated[str, AfterValidator(_plain_http)] | None = None
     """Address of an OpenAI-dialect server, e.g. `http://localhost:8000/v1`."""
@@ -148,7 +156,7 @@ class Strategy(Settings):
 class Target(Settings):
     """How much is wanted, and how far the run may go for it."""
 
-    rows: int = Field(ge=1, le=10_000_000_000, examples=[100])
+    rows: int = Field(ge=1, le=4_294_967_295, examples=[100])
     """Accepted rows to end with: exactly this many, or a named shortfall and exit code 4."""
     candidates: int = Field(default=3, ge=1, le=1000)
     """At most this many tries for each owed row."""
@@ -238,11 +246,6 @@ class Recipe(Settings):
     source: str = Field(default="", exclude=True, repr=False)
     notes: tuple[str, ...] = Field(default=(), exclude=True, repr=False)
     anchor: Path | None = Field(default=None, exclude=True, repr=False)
-
-    @property
-    def default_model(self) -> str:
-        """The alias that is used where none is named."""
-        return next(iter(self.models))
 
     @property
     def drawn_together(self) -> tuple[Strategy, ...]:
@@ -391,7 +394,7 @@ def _validated(marked: strict_yaml.Marked, data: dict[str, Any], faults: list[Fa
     stand_ins: dict[str, Any] = {
         "recipe": 1,
         "name": "x",
-        "models": {"x": {"model": "x"}},
+        "models": {"x": {"model": "embedded"}},
         "taxonomy": {"x": {"tree": ["x"]}},
         "generate": [Entry("x", Part())],
         "target": {"rows": 1},
@@ -452,7 +455,8 @@ def _variables(marked: strict_yaml.Marked, faults: list[Fault]) -> None:
             name = found[1]
             if SECRET.search(name):
                 faults.append(marked.fault(path, f"${{{name}}} looks like a secret; name it under key: {name} instead"))
-            elif name not in os.environ:
+                return ""
+            if name not in os.environ:
                 faults.append(marked.fault(path, f"${{{name}}} is not set; type: export {name}=…"))
             return os.environ.get(name, "")
 

@@ -324,6 +324,9 @@ def status_of(folder: Path) -> dict[str, Any]:
 
 def status_text(found: dict[str, Any]) -> str:
     """Status in a few lines."""
+    from qdcgen.ledger import STATES
+    from qdcgen.report.figures import dollars
+
     batches, rows, last = found["batches"], found["rows"], found["last"]
     lines = [
         found["folder"],
@@ -336,6 +339,13 @@ def status_text(found: dict[str, Any]) -> str:
         target = last["rows"]
         accepted = f"{target['accepted']} of {target['target']} accepted, {target['owed']} owed"
         lines.append(f"  last      exit {last['exit_code']}: {accepted}")
+        others = [f"{count:,} {state}" for state, count in target.items() if state in STATES and count]
+        lines.append(f"  tried     {target['attempted']:,}: {', '.join(others) or 'nothing'}")
+        calls, cost = last["calls"], last["usd_in_all"]
+        lines.append(
+            f"  calls     {calls['made']:,} by the last invocation, {calls['from_journal']:,} from the journal"
+        )
+        lines.append(f"  cost      {'unknown' if cost is None else dollars(cost)} in all")
         lines += [f"            {remark}" for remark in last["remarks"]]
     return "\n".join(lines)
 
@@ -385,14 +395,30 @@ def verify_text(folder: Path, *, repair: bool) -> tuple[bool, str]:
     found = store.verify()
     found += damage(folder / "calls.sqlite")
     if repair and found:
-        with Store(folder) as held:
-            broken = [name for name in held.files if any(line.startswith(f"{name}:") for line in found)]
-            held.commit({}, drop=tuple(broken))
-        listed = "\n".join(found)
-        return (
-            True,
-            f"{listed}\n{folder}: {len(broken)} files taken out; run the recipe again to make them from the journal",
-        )
+        return _repaired(folder, found)
     if found:
         return False, "\n".join([*found, f"{folder}: {len(found)} faults; --repair takes the damaged files out"])
     return True, f"{folder}: {len(store.files)} files as written"
+
+
+def _repaired(folder: Path, found: list[str]) -> tuple[bool, str]:
+    """Take damaged files out; a batch goes with its verdicts and those of every later one, which rest on it."""
+    from qdcgen.model.journal import damage
+
+    with Store(folder) as held:
+        broken = {name for name in held.files if any(line.startswith(f"{name}:") for line in found)}
+        if plans := sorted(name for name in broken if name.startswith("plan/")):
+            way = "restore it from a copy, or start over with qdcgen run --replace (replies are kept)"
+            return False, "\n".join(
+                [*found, f"{folder}: {plans[0]} says what was asked for and cannot be remade; {way}"]
+            )
+        first = min((name.partition("/")[2] for name in broken if name.startswith(("raw/", "verdicts/"))), default=None)
+        if first is not None:
+            broken |= {name for name in held.names("verdicts") if name.partition("/")[2] >= first}
+        held.commit({}, drop=tuple(sorted(broken)))
+        left = held.verify() + damage(folder / "calls.sqlite")
+    said = f"{folder}: {len(broken)} files taken out; run the recipe again to make them from the journal"
+    if left:
+        journal = "move calls.sqlite away to ask everything again, or restore it from a copy"
+        return False, "\n".join([*found, said, *left, f"{folder}: not repaired; {journal}"])
+    return True, "\n".join([*found, said])

@@ -141,13 +141,13 @@ def attempts(store: Store, recipe: Recipe) -> pl.DataFrame:
 
 def kept_by(store: Store, recipe: Recipe, label: str, types: Mapping[str, str], until: str) -> Iterator[Row]:
     """Rows that the filter `label` let through in batches before `until`, in plan order."""
-    layers = {axis: types[axis] for axis in recipe.layers}
+    layers, fields = ({name: types[name] for name in of} for of in (recipe.layers, recipe.fields))
     for name in store.names("verdicts"):
         if name >= until:
             return
         passed = store.table(name).filter((pl.col("filter") == label) & pl.col("kept"))["_id"]
         table = store.table(name.replace("verdicts/", "raw/"))
-        yield from rows_of(table.filter(pl.col("_id").is_in(passed.implode())), list(recipe.fields), layers)
+        yield from rows_of(table.filter(pl.col("_id").is_in(passed.implode())), fields, layers)
 
 
 def next_round(store: Store, recipe: Recipe, plan: Plan, tried: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -79,20 +79,19 @@ def run(
         except QdcgenError as error:
             outcome.exit_code = error.exit_code
             outcome.remarks.append(str(error))
-        except asyncio.CancelledError:  # a second signal
+        except (asyncio.CancelledError, KeyboardInterrupt):  # a second signal, or one while measuring
             outcome.exit_code = 128 + (line.stopped_by or signal.SIGINT)
             outcome.remarks.append("stopped at once; everything finished is saved, run again to go on")
-        except BaseException as error:
+        except Exception as error:
             outcome.exit_code = 1
             outcome.remarks.append(f"unexpected error: {type(error).__name__}: {error}")
-            _conclude(store, recipe, line, outcome, began=began, seconds=time.perf_counter() - clock)
             raise
         finally:
             line.spent = journal.totals().cost
             journal.close()
             if tracing is not None:
                 tracing.close()
-        _conclude(store, recipe, line, outcome, began=began, seconds=time.perf_counter() - clock)
+            _conclude(store, recipe, line, outcome, began=began, seconds=time.perf_counter() - clock)
     return outcome
 
 

@@ -66,6 +66,10 @@ class Checked(Protocol):
         """Field → JSON Schema."""
 
     @property
+    def text_fields(self) -> Sequence[str]:
+        """Fields that are measured."""
+
+    @property
     def measure(self) -> Any:
         """What is measured."""
 
@@ -181,6 +185,18 @@ def check(recipe: Checked, marked: Marked, faults: list[Fault], sound: frozenset
             if name not in fields:
                 message = f"measure.text: no field called {name!r}{nearest(name, fields)}"
                 faults.append(marked.fault(("measure", "text", number), message))
+            elif not parts.is_text(recipe.fields[name]):
+                found = ", ".join(_text_fields(recipe))
+                message = f"measure.text: field {name!r} holds no text{f'; these do: {found}' if found else ''}"
+                faults.append(marked.fault(("measure", "text", number), message))
+        if not recipe.text_fields:
+            found = ", ".join(_text_fields(recipe))
+            message = f"say which to measure: {found}" if found else "no field holds text; add one of type string"
+            faults.append(marked.fault(("measure", "text"), f"measure.text: {message}"))
+
+
+def _text_fields(recipe: Checked) -> list[str]:
+    return [name for name, schema in recipe.fields.items() if parts.is_text(schema)]
 
 
 def _check_strategies(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:

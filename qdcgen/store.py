@@ -125,6 +125,8 @@ class Store:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             message = f"{path}: no longer a readable manifest ({error}); restore it, or move the folder away"
             raise RunDamaged(message) from None
+        if strange := [name for name in (*files, *pending) if not _OURS.match(name)]:
+            raise RunDamaged(f"{path}: lists {strange[0]!r}, which is no file of a run; restore it from a copy")
         return files | {name: entry for name, entry in pending.items() if self._digest(name) == entry.sha256}
 
     def _sweep(self) -> None:
@@ -216,11 +218,11 @@ class Store:
         try:
             content = (self.folder / name).read_bytes()
         except FileNotFoundError:
-            raise RunDamaged(_way_out(self.folder / name, "is missing")) from None
+            raise RunDamaged(self._way_out(name, "is missing")) from None
         except OSError as error:
             raise RunError(f"{self.folder / name}: {error.strerror}") from None
         if sha256(content).hexdigest() != self.files[name].sha256:
-            raise RunDamaged(_way_out(self.folder / name, "was changed after it was written"))
+            raise RunDamaged(self._way_out(name, "was changed after it was written"))
         return content
 
     def read(self, name: str) -> Any:
@@ -243,6 +245,12 @@ class Store:
         ]
         return found
 
+    def _way_out(self, name: str, what: str) -> str:
+        return (
+            f"{self.folder / name}: {what}; restore it from a copy, or type: qdcgen verify --repair {self.folder} "
+            "(its replies are in the journal, nothing is paid twice)"
+        )
+
     def _digest(self, name: str) -> str | None:
         try:
             with (self.folder / name).open("rb") as file:
@@ -261,13 +269,6 @@ def _outside(name: str) -> bool:
 
 def _entry(kept: Kept) -> dict[str, Any]:
     return {"rows": kept.rows, "sha256": kept.sha256, "by": kept.by}
-
-
-def _way_out(path: Path, what: str) -> str:
-    return (
-        f"{path}: {what}; restore it from a copy, or delete it and type: qdcgen verify --repair {path.parent.parent} "
-        "(its replies are in the journal, nothing is paid twice)"
-    )
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -328,7 +329,11 @@ def frame_of(
         return {"JSON": pl.String, "List": pl.List(pl.String)}.get(types[name]) or getattr(pl, types[name])
 
     def value(name: str, said: Any) -> Any:
-        return orjson.dumps(said).decode() if types[name] == "JSON" and said is not None else said
+        if types[name] == "JSON" and said is not None:
+            return orjson.dumps(said).decode()
+        if types[name] == "Int64" and isinstance(said, float):
+            return int(said)  # JSON Schema calls 3.0 an integer, and so do we
+        return said
 
     columns: dict[str, list[Any]] = {name: [] for name in (*types, *paths, *_OWN)}
     for row in rows:
@@ -362,8 +367,8 @@ def frame_of(
     return pl.DataFrame(columns, schema={**schema, **{name: getattr(pl, type_) for name, type_ in _OWN.items()}})
 
 
-def rows_of(frame: pl.DataFrame, fields: Sequence[str], layers: Mapping[str, str]) -> list[Row]:
-    """The rows that `frame_of` laid out; `layers`: layer → type."""
+def rows_of(frame: pl.DataFrame, fields: Mapping[str, str], layers: Mapping[str, str]) -> list[Row]:
+    """The rows that `frame_of` laid out; `fields` and `layers`: name → type."""
     return [
         Row(
             cell=Cell(
@@ -373,7 +378,7 @@ def rows_of(frame: pl.DataFrame, fields: Sequence[str], layers: Mapping[str, str
                 slot=said["_slot"],
                 values={axis: _value(said[axis], type_) for axis, type_ in layers.items()},
             ),
-            fields={name: said[name] for name in fields if said[name] is not None},
+            fields={name: _value(said[name], type_) for name, type_ in fields.items() if said[name] is not None},
             notes=orjson.loads(said["_notes"]),
             calls=said["_calls"],
             tokens_in=said["_tokens_in"],

@@ -102,8 +102,8 @@ def test_a_fault_that_passes_is_tried_again_and_named(small, tmp_path, server, q
         ("filtered", "refused", "refused"),
         ("empty", "failed", "empty"),
         ("null", "failed", "empty"),
-        ("422", "refused", "refused by server"),
-        ("400 context", "refused", "refused by server"),
+        ("422", "failed", "refused by server"),
+        ("400 context", "failed", "refused by server"),
         ("truncated", "failed", "cut"),
         ("huge", "failed", "too long"),
     ],
@@ -338,3 +338,47 @@ def test_an_estimate_has_an_interval_and_its_rows_are_not_asked_again(small, tmp
     outcome = go(small, tmp_path / "out")
     assert server.asked == 40
     assert low * 0.5 < outcome.results["usd_in_all"] < high * 2
+
+
+def test_a_server_that_repeats_the_key_in_its_refusal_puts_it_nowhere(small, tmp_path, server, monkeypatch, quick):
+    secret = "sk-repeated-by-the-server-0123456789"
+    monkeypatch.setenv("MY_KEY", secret)
+    for status, code in ((401, 5), (400, 4), (500, 4)):
+        server.answer = None
+        server.routes = {}
+        body = json.dumps({"error": {"message": f"bad key {secret}"}}).encode()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(server), "_status", lambda _self, number, _word, body=body: _answer(number, body))
+            server.script = [str(status)] * 1000
+            outcome = go(small, tmp_path / str(status), "models.writer.key=MY_KEY", "target.candidates=1")
+        assert outcome.exit_code == code
+        assert not any(secret in remark for remark in outcome.remarks)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes(), path
+
+
+def _answer(status, body):
+    from qdcgen.testing import _Answer
+
+    return _Answer(status, body)
+
+
+def test_refusals_and_empty_replies_count_as_spent(small, tmp_path, server):
+    server.script = ["refusal"] * 5 + ["empty"] * 5
+    outcome = go(small, tmp_path / "out", "target.rows=20", "target.candidates=1")
+    assert outcome.report.calls.replies == 20
+    assert outcome.results["tokens"]["in"] > 0
+
+
+def test_pruning_the_journal_does_not_forget_what_was_spent(small, tmp_path, qdcgen):
+    spent = go(small, tmp_path / "out").results["usd_in_all"]
+    assert qdcgen("journal", "out", "--prune", "0").returncode == 0
+    assert go(small, tmp_path / "out").results["usd_in_all"] == pytest.approx(spent)
+
+
+def test_a_cap_in_dollars_needs_a_price_on_the_litellm_road_too(small, tmp_path, server):
+    small.write_text(small.read_text().replace(", price: {input: 1, output: 2}", ""))
+    outcome = go(small, tmp_path / "out", "target.usd=1", "models.writer.via=litellm")
+    assert outcome.exit_code == 2
+    assert "target.usd needs a price" in outcome.remarks[0]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from qdcgen.errors import RecipeError
 from qdcgen.plan import Plan, Strategy, refill
-from qdcgen.rows import Taxonomy, mix_key, mix_of, row_id
+from qdcgen.rows import Taxonomy, mix_key, mix_of
 from qdcgen.taxonomy import inline, shares, weighted
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def test_shares_that_share_no_small_denominator_keep_their_quota() -> None:
 def test_a_weight_of_zero_is_never_drawn() -> None:
     made = Plan({"a": flat("a", 3, [0, 1, 2]), "b": flat("b", 4)})
     assert set(made.slots(0, 300)["a"]) == {1, 2}
-    assert (made.mixes_total, made.pairs_total) == (8, 8)
+    assert (made.mixes_total, made.coverage(1).all_pairs.total) == (8, 8)
 
 
 @quick
@@ -241,10 +241,14 @@ def test_forbidden_mixes_never_occur_and_totals_are_exact(forbid: list[dict[str,
                 return
         raise
     frame = made.slots(0, 250)
-    assert set(made.keys(frame)) <= allowed
+    assert {mix_key(mix_at(made, row)) for row in frame.iter_rows(named=True)} <= allowed
     assert made.mixes_total == len(allowed)
     together = {frozenset(pair) for key in allowed for pair in itertools.combinations(sorted(mix_of(key).items()), 2)}
-    assert made.pairs_total == len(together)
+    assert made.coverage(1).all_pairs.total == len(together)
+
+
+def mix_at(made: Plan, row: dict[str, int | None]) -> dict[str, str]:
+    return {axis: tree.leaves[row[axis]].id for axis, tree in made.taxonomies.items() if row[axis] is not None}
 
 
 def hits(pattern: str, node: str) -> bool:
@@ -310,9 +314,11 @@ def test_expected_pairs_are_what_drawing_at_random_gives() -> None:
                     break
             seen |= {(one, two, mix[one], mix[two]) for one, two in itertools.combinations(axes, 2)}
         found.append(len(seen))
-    assert made.expected_pairs(12) == pytest.approx(np.mean(found), abs=4 * np.std(found) / np.sqrt(3000))
-    assert made.expected_pairs(0) == 0
-    assert made.expected_pairs(10**6) == pytest.approx(made.pairs_total)
+    expected = made.coverage(12).all_pairs.at_random
+    assert expected == pytest.approx(np.mean(found), abs=4 * np.std(found) / np.sqrt(3000))
+    assert made.coverage(0).all_pairs.at_random == 0
+    many = made.coverage(10_000).all_pairs
+    assert many.at_random == pytest.approx(many.total)
 
 
 def test_coverage_counts_leaves_and_pairs_beside_chance() -> None:
@@ -342,30 +348,7 @@ def test_mix_keys_never_collide_and_can_be_read_back(one: dict[str, str], two: d
     assert (mix_key(one) == mix_key(two)) == (one == two)
 
 
-def test_row_names_never_collide() -> None:
-    made = plan(7, 5, 3)
-    frame = made.replicates(made.slots(0, 2000), {})
-    ids = {row_id(1, made.mix(row), row["replicate"]) for row in frame.iter_rows(named=True)}
-    assert len(ids) == 2000
-
-
-def test_keys_name_the_mix_of_each_row() -> None:
-    made = Plan({"b": flat("b", 3), "a;": flat("a=", 2)}, [Strategy(("b", "a;")), Strategy(("b",))])
-    frame = made.slots(0, 20)
-    assert made.keys(frame).to_list() == [mix_key(made.mix(row)) for row in frame.iter_rows(named=True)]
-
-
 # ── later rounds ──
-
-
-def test_replicates_count_on_from_what_was_made() -> None:
-    made = plan(2, 2)
-    first = made.replicates(made.slots(0, 6), {})
-    assert first.group_by("mix").agg(pl.col("replicate").sort())["replicate"].list.len().sum() == 6
-    counts = dict(first["mix"].value_counts().iter_rows())
-    second = made.replicates(made.slots(6, 12), counts)
-    whole = made.replicates(made.slots(0, 12), {})
-    assert second.equals(whole[6:])
 
 
 def test_refill_owes_slots_without_a_row_until_their_candidates_are_spent() -> None:
@@ -377,37 +360,3 @@ def test_refill_owes_slots_without_a_row_until_their_candidates_are_spent() -> N
     assert owed.columns == asked.columns
     nothing, _ = refill(asked, pl.Series(range(5)), candidates=3)
     assert nothing.height == 0
-
-
-def kept_rows(made: Plan, rows: int) -> dict[str, int]:
-    return dict(made.keys(made.slots(0, rows)).value_counts().iter_rows())
-
-
-def test_a_larger_target_owes_exactly_the_new_slots() -> None:
-    made = plan(9, 8, 7)
-    assert made.owed(kept_rows(made, 300), 450).equals(made.slots(300, 450))
-    assert made.owed({}, 40).equals(made.slots(0, 40))
-    assert made.owed(kept_rows(made, 300), 200).height == 0
-
-
-def test_a_new_leaf_is_filled_first() -> None:
-    kept = kept_rows(plan(10, 8), 400)
-    grown = plan(11, 8)
-    owed = grown.owed(kept, 430, first_slot=400)
-    assert owed["slot"].to_list() == list(range(400, 430))
-    assert (owed["a"] == 10).sum() == 30
-    whole = grown.owed(kept, 400, exceed=True)
-    assert (whole["a"] == 10).sum() == whole.height
-    assert whole.height in {36, 37}  # 400 / 11
-
-
-def test_a_removed_leaf_leaves_a_plan_that_owes_the_rest() -> None:
-    kept = {key: count for key, count in kept_rows(plan(10, 8), 400).items() if "a=a9" not in key}
-    shrunk = plan(9, 8)
-    owed = shrunk.owed(kept, 400)
-    assert owed.height == 40
-    total = np.bincount(owed["a"].to_numpy(), minlength=9) + np.asarray(
-        [sum(c for k, c in kept.items() if f"a=a{n};" in k) for n in range(9)]
-    )
-    assert total.max() - total.min() <= 1
-    assert shrunk.owed(kept, 400).equals(owed)

@@ -352,3 +352,71 @@ def test_the_key_goes_only_where_it_belongs_and_into_no_file(small, tmp_path, se
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert secret.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("filters", ["", "filters: [schema]\n"])
+def test_a_repaired_batch_is_judged_again_with_every_later_one(small, tmp_path, server, qdcgen, filters):
+    text = small.read_text()
+    start, end = text.index("filters:"), text.index("target:")
+    small.write_text(text[:start] + filters + text[end:])
+    go(small, tmp_path / "out")
+    before, asked = rows(tmp_path / "out"), server.asked
+    sorted((tmp_path / "out" / "raw").iterdir())[1].unlink()
+    assert qdcgen("verify", "out").returncode == 1
+    assert qdcgen("verify", "--repair", "out").returncode == 0
+    assert qdcgen("run", "small.yaml", "--out", "out").returncode == 0
+    assert rows(tmp_path / "out").equals(before)
+    assert server.asked == asked
+    assert qdcgen("verify", "out").returncode == 0
+
+
+def test_a_damaged_plan_or_journal_is_not_called_repaired(small, tmp_path, qdcgen):
+    go(small, tmp_path / "out")
+    (tmp_path / "out" / "plan" / "000.parquet").write_bytes(b"no parquet")
+    said = qdcgen("verify", "--repair", "out")
+    assert said.returncode == 1
+    assert "plan/000.parquet says what was asked for and cannot be remade" in said.stdout
+    go(small, tmp_path / "two")
+    (tmp_path / "two" / "calls.sqlite").write_bytes(b"no database, but long enough to be looked at" * 100)
+    said = qdcgen("verify", "--repair", "two")
+    assert said.returncode == 1
+    assert "move calls.sqlite away to ask everything again" in said.stdout
+
+
+def test_a_manifest_that_lists_a_file_outside_the_folder_is_refused_and_touches_nothing(small, tmp_path, qdcgen):
+    go(small, tmp_path / "out")
+    victim = tmp_path / "victim.txt"
+    victim.write_text("mine")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    manifest["files"]["../victim.txt"] = {"rows": None, "sha256": "0" * 64, "by": ""}
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    said = qdcgen("verify", "--repair", "out")
+    assert said.returncode == 1
+    assert "lists '../victim.txt', which is no file of a run" in said.stderr
+    assert victim.read_text() == "mine"
+
+
+def test_numbers_of_every_kind_survive_the_whole_line(small, tmp_path, server):
+    text = small.read_text()
+    start, end = text.index("      fields:"), text.index("      prompt:")
+    fields = "      fields: {message: string, n: integer, mixed: {enum: [0, 0.5, 1]}, kind: {enum: [1, a]}}\n"
+    small.write_text(text[:start] + fields + text[end:])
+    number = iter(range(10_000))
+    server.answer = lambda body: json.dumps(
+        {"message": f"{body['messages'][-1]['content']} {next(number)}", "n": 3.0, "mixed": 0.5, "kind": "a"}
+    )
+    outcome = go(small, tmp_path / "out", "filters.2.duplicates.similarity=1")
+    assert outcome.exit_code == 0
+    frame = rows(tmp_path / "out")
+    assert frame["n"].to_list() == [3] * 40
+    assert frame["mixed"].to_list() == [0.5] * 40
+    assert set(frame["kind"]) == {'"a"'}
+
+
+def test_the_order_of_aliases_is_part_of_what_rows_are_made_from(small, tmp_path):
+    text = small.read_text()
+    other = '  other: {model: openai/other, api_base: "http://127.0.0.1:9"}\n'
+    go(small, tmp_path / "out")
+    small.write_text(text.replace("models:\n", f"models:\n{other}"))
+    with pytest.raises(RunDiffers, match=r'models: \["writer"\] there, \["other","writer"\] in'):
+        go(small, tmp_path / "out")

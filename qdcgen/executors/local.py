@@ -36,7 +36,7 @@ class Local(Executor):
             top_up()
             while running:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                top_up()  # before the results are handed on: whoever takes them takes 40 ms to write them down
+                top_up()  # before the results are handed on: whoever takes them may be a while writing them down
                 yield [task.result() for task in done]
                 top_up()
         finally:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 from qdcgen.errors import nearest
-from qdcgen.parts import Filter, Problem, Scene, Tools
+from qdcgen.parts import Filter, Problem, Scene, Tools, is_text
 from qdcgen.rows import Row, Verdict
 
 
@@ -48,6 +48,10 @@ class Length(Filter):
         return [one(row) for row in rows]
 
     def problems(self, scene: Scene) -> Any:
-        """The field exists."""
-        if self.field is not None and self.field not in scene.fields:
+        """The field exists and holds text."""
+        if self.field is None:
+            return
+        if self.field not in scene.fields:
             yield Problem(("field",), f"no field called {self.field!r}{nearest(self.field, list(scene.fields))}")
+        elif not is_text(scene.fields[self.field]):
+            yield Problem(("field",), f"field {self.field!r} holds no text, so it has no words to count")

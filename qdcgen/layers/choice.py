@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from qdcgen.errors import nearest
 from qdcgen.parts import Layer, Position, Problem, Scene, Settings, Weight
-from qdcgen.taxonomy import covers
+from qdcgen.rows import Node, Taxonomy
+from qdcgen.taxonomy import covers, match
 
 
 def _listed(value: Any) -> Any:
@@ -69,12 +70,25 @@ class Choice(Layer):
         )
 
     def problems(self, scene: Scene) -> Any:
-        """A case may only look at axes that are drawn before this one."""
+        """A case may only look at axes that are drawn before this one, and must be able to fit."""
         for number, case in enumerate(self.when):
-            for axis in case.if_:
+            for axis, pattern in case.if_.items():
+                path = ("when", number, "if", axis)
                 if axis not in scene.axes:
-                    close = nearest(axis, list(scene.axes))
-                    yield Problem(("when", number, "if", axis), f"no axis {axis!r} above this one{close}")
+                    yield Problem(path, f"no axis {axis!r} above this one{nearest(axis, list(scene.axes))}")
+                elif isinstance(tree := scene.axes[axis], Taxonomy) and tree.nodes and not _can_fit(pattern, tree):
+                    node = next((node for node in tree.nodes if node.id == pattern), None)
+                    close = nearest(pattern, [node.path for node in tree.nodes][:5000])
+                    if node is not None:
+                        close = f" by path or label, which is all a case can tell above the leaves; write {node.path!r}"
+                    yield Problem(path, f"{pattern!r} matches no node of {axis}{close}")
+
+
+def _can_fit(pattern: str, tree: Taxonomy) -> bool:
+    """Whether `covers` can say yes to some leaf; each node is looked at once, not once for every leaf below it."""
+    return any(match(pattern, leaf) for leaf in tree.leaves) or any(
+        match(pattern, Node(node.path, node.label, node.path, node.depth)) for node in tree.nodes
+    )
 
 
 def _fits(wanted: Mapping[str, str], names: Mapping[str, Any]) -> bool:

@@ -13,7 +13,8 @@ from qdcgen.parts import Layer, Position
 class Range(Layer):
     """A number from `min` to `max`, spread evenly inside each mix: `{min: 15, max: 120, unit: words}`.
 
-    Whole numbers when both bounds are whole and `step` is not set, else fractions with three decimals.
+    Whole numbers when both bounds, and `step` where it is set, are whole; else fractions with three decimals, or six
+    with `step`.
     """
 
     min: int | float = Field(ge=-1e12, le=1e12)
@@ -23,7 +24,7 @@ class Range(Layer):
     step: float | None = Field(default=None, gt=0)
     """Only multiples of this above `min`."""
     unit: str = ""
-    """For people; shown by `plan`."""
+    """For people who read the recipe; changes nothing."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Range:

@@ -34,6 +34,8 @@ class Transport(Protocol):
     """Identity of the model: part of the journal's key, printed in reports."""
     in_flight: int
     """Calls at once."""
+    price: tuple[float, float] | None
+    """US dollars per prompt and reply token; None where it is not known."""
 
     async def ask(self, request: Request) -> Reply:
         """One reply. Raises `TryAgain`, `RowFault` or `ModelRefused`."""
@@ -119,8 +121,8 @@ class Models:
             if twin is not None and settings.model.startswith("embedded"):
                 self._lanes[alias] = self._lanes[twin]  # a gigabyte of weights is loaded once
             else:
-                lane = Lane(settings, transport(settings))
-                if self.budget.usd is not None and getattr(lane.way, "price", (0.0, 0.0)) is None:
+                lane = Lane(settings, transport(settings), self.budget.check_time)
+                if self.budget.usd is not None and lane.way.price is None:
                     message = f"target.usd needs a price, and that of {lane.way.name} is not known"
                     raise UsageError(
                         f"{message}; write models.{alias}.price: {{input: …, output: …}} (per million tokens)"
@@ -196,15 +198,21 @@ class Models:
             batches = self._batch_road(alias)
             if (fault := batches.fault(name)) is not None:
                 raise fault
-            rates = getattr(lane.way, "price", None)
+            rates = lane.way.price
             self.budget.reserve(request, (rates[0] * DISCOUNT, rates[1] * DISCOUNT) if rates else None)
             batches.defer(name, request)
             raise Deferred(f"{lane.way.name}: waits in a batch")
-        held = await self.budget.hold(request, getattr(lane.way, "price", None))
+        held = await self.budget.hold(request, lane.way.price)
         reply = None
         began = time.perf_counter()
         try:
             reply = await lane.ask(request)
+        except RowFault as fault:
+            if fault.paid is not None:  # an empty reply or a refusal costs what any other does
+                reply = fault.paid
+                self._count(reply)
+                await self.journal.lose(fault.kind, reply)
+            raise
         finally:
             self.budget.settle(held, reply)
             if self._trace is not None:

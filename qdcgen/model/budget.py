@@ -61,23 +61,13 @@ class Budget:
         """
         if not self.capped:
             return [0.0, 0.0, 0.0]
-        tokens_in, tokens_out = most_tokens(request)
-        dollars = tokens_in * price[0] + tokens_out * price[1] if price else 0.0
-        most = [dollars, 1.0, float(tokens_in + tokens_out)]
-        caps = (self.usd, self.calls, self.tokens)
-        for name, place in (("usd", 0), ("calls", 1), ("tokens", 2)):
-            cap = caps[place]
-            while cap is not None and self._spent[place] + self._held[place] + most[place] > cap:
-                if not self._in_flight:
-                    said = f"{self._spent[place]:.4f}" if name == "usd" else f"{self._spent[place]:,.0f}"
-                    raise CapReached(
-                        f"target.{name} reached: {said} of {cap:g} spent, and the next call could exceed it; "
-                        f"raise it to go on, e.g. --set target.{name}={cap * 2:g}"
-                    )
-                self._settled.clear()
-                await self._settled.wait()
-        if self.minutes is not None and time.monotonic() - self._began > self.minutes * 60:
-            raise CapReached(f"target.minutes reached: {self.minutes:g} minutes are over; run again to go on")
+        most = _most(request, price)
+        while (name := self._exceeded(most)) is not None:
+            if not self._in_flight:
+                raise self._reached(name)
+            self._settled.clear()
+            await self._settled.wait()
+        self.check_time()
         self._in_flight += 1
         self._held = [held + more for held, more in zip(self._held, most, strict=True)]
         return most
@@ -88,14 +78,36 @@ class Budget:
         Raises:
             CapReached: a cap could be exceeded.
         """
-        tokens_in, tokens_out = most_tokens(request)
-        most = [tokens_in * price[0] + tokens_out * price[1] if price else 0.0, 1.0, float(tokens_in + tokens_out)]
-        for name, cap, spent, held, more in zip(
-            ("usd", "calls", "tokens"), (self.usd, self.calls, self.tokens), self._spent, self._held, most, strict=True
-        ):
-            if cap is not None and spent + held + more > cap:
-                raise CapReached(f"target.{name} reached: the next call could exceed {cap:g}")
+        most = _most(request, price)
+        if (name := self._exceeded(most)) is not None:
+            raise self._reached(name)
         self._held = [held + more for held, more in zip(self._held, most, strict=True)]
+
+    def check_time(self) -> None:
+        """Nothing, while there is time.
+
+        Raises:
+            CapReached: the minutes are over.
+        """
+        if self.minutes is not None and time.monotonic() - self._began > self.minutes * 60:
+            raise CapReached(f"target.minutes reached: {self.minutes:g} minutes are over; run again to go on")
+
+    def _exceeded(self, most: list[float]) -> str | None:
+        """The first cap that `most` more would exceed."""
+        caps = {"usd": self.usd, "calls": self.calls, "tokens": self.tokens}
+        for place, (name, cap) in enumerate(caps.items()):
+            if cap is not None and self._spent[place] + self._held[place] + most[place] > cap:
+                return name
+        return None
+
+    def _reached(self, name: str) -> CapReached:
+        place = ("usd", "calls", "tokens").index(name)
+        cap = getattr(self, name)
+        said = f"{self._spent[place]:.4f}" if name == "usd" else f"{self._spent[place]:,.0f}"
+        return CapReached(
+            f"target.{name} reached: {said} of {cap:g} spent, and the next call could exceed it; "
+            f"raise it to go on, e.g. --set target.{name}={cap * 2:g}"
+        )
 
     def settle(self, held: list[float], reply: Reply | None) -> None:
         """Give back what was set aside; count what the reply really took."""
@@ -107,3 +119,10 @@ class Budget:
         if reply is not None:
             taken = (reply.tokens_in or 0) + (reply.tokens_out or 0)
             self._spent = [self._spent[0] + (reply.cost or 0.0), self._spent[1] + 1, self._spent[2] + taken]
+
+
+def _most(request: Request, price: tuple[float, float] | None) -> list[float]:
+    """US dollars, calls and tokens that a call can take at most."""
+    tokens_in, tokens_out = most_tokens(request)
+    dollars = tokens_in * price[0] + tokens_out * price[1] if price else 0.0
+    return [dollars, 1.0, float(tokens_in + tokens_out)]

@@ -100,6 +100,7 @@ class Embedded:
             self._file = Path(which).expanduser()
             self.name = f"embedded:{self._file.name}:{_mark(self._file)}"
         self.in_flight = max(1, servers or _room())
+        self.price: tuple[float, float] | None = (0.0, 0.0)
         self._lock = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._workers: list[_Worker] = []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from qdcgen.errors import RunDamaged, RunError
+from qdcgen.errors import RowFault, RunDamaged, RunError
 from qdcgen.rows import Reply
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ CREATE TABLE IF NOT EXISTS calls (
 CREATE TABLE IF NOT EXISTS lost (
     kind TEXT NOT NULL, model TEXT NOT NULL, text TEXT NOT NULL,
     tokens_in INTEGER, tokens_out INTEGER, cost REAL, at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS pruned (
+    calls INTEGER NOT NULL, tokens_in INTEGER, tokens_out INTEGER, cost REAL, unknown INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS faults (kind TEXT PRIMARY KEY, count INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS batches (
@@ -121,9 +124,12 @@ class Journal:
 
     def get(self, name: bytes) -> Reply | None:
         """The reply to the request called `name`, if it was ever answered; about 8 µs."""
-        found = self._connection.execute(
-            "SELECT text, model, tokens_in, tokens_out, cost, finish, seconds FROM calls WHERE key = ?", (name,)
-        ).fetchone()
+        try:
+            found = self._connection.execute(
+                "SELECT text, model, tokens_in, tokens_out, cost, finish, seconds FROM calls WHERE key = ?", (name,)
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise RunDamaged(f"{self.path}: journal cannot be read: {error}; restore it from a copy") from None
         if found is None:
             return None
         text, model, tokens_in, tokens_out, cost, finish, seconds = found
@@ -160,20 +166,24 @@ class Journal:
     def _flush(self) -> None:
         """One transaction for everything that came in during one turn of the event loop; 0.1 ms and 8 µs an entry."""
         group, self._group = self._group, []
-        failed: Exception | None = None
+        failed: dict[int, Exception] = {}
         try:
             with self._connection as connection:
-                for entry in group:
-                    connection.execute(entry.statement, entry.values)
+                for number, entry in enumerate(group):
+                    try:
+                        connection.execute(entry.statement, entry.values)
+                    except (OverflowError, ValueError) as error:  # half a surrogate pair, a number beyond 64 bits
+                        failed[number] = RowFault("unwritable", f"a reply that cannot be journaled: {error}")
         except sqlite3.Error as error:
-            failed = RunError(f"{self.path}: journal cannot be written: {error}")
-        for entry in group:
+            fault = RunError(f"{self.path}: journal cannot be written: {error}")
+            failed = dict.fromkeys(range(len(group)), fault)
+        for number, entry in enumerate(group):
             if entry.done.done():
                 continue
-            if failed is None:
-                entry.done.set_result(None)
+            if number in failed:
+                entry.done.set_exception(failed[number])
             else:
-                entry.done.set_exception(failed)
+                entry.done.set_result(None)
 
     def totals(self) -> Totals:
         """What was spent over all invocations, unusable replies included; faults by kind."""
@@ -181,8 +191,12 @@ class Journal:
             "SELECT COUNT(*), TOTAL(tokens_in), TOTAL(tokens_out), TOTAL(cost), COUNT(*) - COUNT(cost) FROM"
             " (SELECT tokens_in, tokens_out, cost FROM calls UNION ALL SELECT tokens_in, tokens_out, cost FROM lost)"
         ).fetchone()
+        gone = self._connection.execute(
+            "SELECT TOTAL(calls), TOTAL(tokens_in), TOTAL(tokens_out), TOTAL(cost), TOTAL(unknown) FROM pruned"
+        ).fetchone()
+        calls, tokens_in, tokens_out, cost, unknown = (a + b for a, b in zip(said, gone, strict=True))
         faults = dict(self._connection.execute("SELECT kind, count FROM faults ORDER BY kind"))
-        return Totals(said[0], int(said[1]), int(said[2]), None if said[4] else said[3], faults)
+        return Totals(int(calls), int(tokens_in), int(tokens_out), None if unknown else cost, faults)
 
     def count(self, faults: Mapping[str, int]) -> None:
         """Add to the faults by kind, and write down which replies were used again."""
@@ -221,6 +235,12 @@ class Journal:
         """Drop replies neither made nor used in the last `days` days, and the unusable ones; gives how many replies."""
         since = time.time() - days * 86_400
         with self._connection as connection:
+            for old in ("FROM calls WHERE MAX(at, used) < ?", "FROM lost WHERE at < ?"):  # what they cost stays known
+                connection.execute(
+                    "INSERT INTO pruned SELECT COUNT(*), TOTAL(tokens_in), TOTAL(tokens_out), TOTAL(cost),"
+                    f" COUNT(*) - COUNT(cost) {old}",
+                    (since,),
+                )
             dropped = connection.execute("DELETE FROM calls WHERE MAX(at, used) < ?", (since,)).rowcount
             connection.execute("DELETE FROM lost WHERE at < ?", (since,))
         self._connection.execute("VACUUM")

@@ -115,8 +115,9 @@ class Rate:
 class Lane:
     """The way to one model under one alias: limits, retries and counts around a transport's single tries."""
 
-    def __init__(self, alias: Any, way: Transport) -> None:
-        """`alias` has the fields of `recipe.Alias`."""
+    def __init__(self, alias: Any, way: Transport, check_time: Callable[[], None] = lambda: None) -> None:
+        """`alias` has the fields of `recipe.Alias`; `check_time` raises when there is no time for another try."""
+        self._check_time = check_time
         self.way = way
         self.ceiling = Ceiling(way.in_flight)
         self.rpm = Rate(alias.rpm) if alias.rpm else None
@@ -166,6 +167,7 @@ class Lane:
                 return reply
             finally:
                 self.ceiling.leave()
+            self._check_time()
             await asyncio.sleep(pause)
 
     async def _room(self, request: Request) -> float:

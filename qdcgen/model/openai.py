@@ -53,6 +53,7 @@ class OpenAI:
         """Whether the server takes JSON Schemas; False once it said that it does not."""
         self._unknown: set[str] = set()
         """Settings that the server said it does not take: `temperature`, `top_p`, `seed` or `max_tokens`."""
+        self._secret = b""
         self._session: aiohttp.ClientSession | None = None
 
     def _connected(self) -> aiohttp.ClientSession:
@@ -66,6 +67,7 @@ class OpenAI:
                 if not secret:
                     raise ModelRefused(f"{self.name}: no key; type: export {self.variable}=…")
                 headers["Authorization"] = f"Bearer {secret}"
+                self._secret = secret.encode()
             self._session = aiohttp.ClientSession(
                 headers=headers,
                 connector=aiohttp.TCPConnector(limit=self.in_flight, keepalive_timeout=75),
@@ -85,6 +87,7 @@ class OpenAI:
         began = time.perf_counter()
         with_schema, without = self._schemas and request.schema is not None, set(self._unknown)
         status, payload, after = await self._post(self._body(request))
+        payload = self._plain(payload) if status != HTTPStatus.OK else payload
         if status == HTTPStatus.OK:
             return self._reply(payload, time.perf_counter() - began)
         said = f"{self.name}: {status}: {payload[:300].decode('utf-8', 'replace')}"
@@ -101,6 +104,10 @@ class OpenAI:
             self._unknown.add(setting)  # reasoning models take no temperature, and another name for max_tokens
             return await self.ask(request)
         raise RowFault("refused by server", said)
+
+    def _plain(self, payload: bytes) -> bytes:
+        """What the server said without the key, which some repeat when they refuse it."""
+        return payload.replace(self._secret, b"...") if self._secret else payload
 
     async def _post(self, body: bytes) -> tuple[int, bytes, float]:
         """Status, body and Retry-After in seconds."""
@@ -152,16 +159,22 @@ class OpenAI:
             usage = said.get("usage") or {}
             tokens_in, tokens_out = _tokens(usage.get("prompt_tokens")), _tokens(usage.get("completion_tokens"))
         except (ValueError, LookupError, TypeError, AttributeError):
-            raise TryAgain("no completion", f"{self.name} sent no chat completion: {payload[:200]!r}") from None
-        if not isinstance(text, str) or not text:
-            refusal = message.get("refusal")
-            raise RowFault("refused" if refusal else "empty", f"{self.name}: {refusal or 'the reply is empty'}"[:400])
-        if finish == "content_filter":
-            raise RowFault("refused", f"{self.name}: its content filter stopped the reply")
+            raise TryAgain(
+                "no completion", f"{self.name} sent no chat completion: {self._plain(payload)[:200]!r}"
+            ) from None
         cost = None
         if self.price and tokens_in is not None and tokens_out is not None:
             cost = tokens_in * self.price[0] + tokens_out * self.price[1]
-        return Reply(text, self.name, None, tokens_in, tokens_out, cost, finish, seconds)
+        reply = Reply(
+            text if isinstance(text, str) else "", self.name, None, tokens_in, tokens_out, cost, finish, seconds
+        )
+        if not isinstance(text, str) or not text:
+            refusal = message.get("refusal")
+            said = f"{self.name}: {refusal or 'the reply is empty'}"[:400]
+            raise RowFault("refused" if refusal else "empty", said, paid=reply)
+        if finish == "content_filter":
+            raise RowFault("refused", f"{self.name}: its content filter stopped the reply", paid=reply)
+        return reply
 
     async def close(self) -> None:
         """Close the connections."""
@@ -190,7 +203,7 @@ async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
 
 def _tokens(count: Any) -> int | None:
     """A count of tokens as servers should give it; anything else is unknown."""
-    return count if isinstance(count, int) and count >= 0 else None
+    return count if isinstance(count, int) and 0 <= count < 2**53 else None
 
 
 def _is_about_schemas(payload: bytes) -> bool:

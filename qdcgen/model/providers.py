@@ -128,7 +128,7 @@ class Provider:
         self.api_base: str | None = alias.api_base
         self.variable: str = alias.key or ""
         self.own_price = bool(alias.price)
-        self.rates = rates(alias)
+        self.price = rates(alias)
         self.provider = alias.model.partition("/")[0]
         if self.api_base and (self.provider in MACHINES_KEY or self._has_machines_token()):
             raise UsageError(
@@ -220,28 +220,30 @@ class Provider:
             text, finish = choice.message.content, str(choice.finish_reason or "stop")
         except (AttributeError, LookupError, TypeError):
             raise TryAgain("no completion", f"{self.name} sent no chat completion: {self._plain(str(said))}") from None
-        if not isinstance(text, str) or not text:
-            fields = getattr(choice.message, "provider_specific_fields", None) or {}
-            refusal = fields.get("refusal") or (finish == "content_filter" and "the provider's filter took the reply")
-            why = refusal or "the reply is empty"
-            raise RowFault("refused" if refusal else "empty", f"{self.name}: {self._plain(str(why))}")
         # litellm writes 0 where the provider says nothing, and neither a prompt nor a text has 0 tokens.
         usage = getattr(said, "usage", None)
         tokens_in = getattr(usage, "prompt_tokens", None) or None
         tokens_out = getattr(usage, "completion_tokens", None) or None
+        clean = text.encode("utf-8", "replace").decode() if isinstance(text, str) else ""
         cost = self._cost(said, tokens_in, tokens_out)
-        return Reply(text, self.name, None, tokens_in, tokens_out, cost, finish, seconds)
+        reply = Reply(clean, self.name, None, tokens_in, tokens_out, cost, finish, seconds)
+        if not clean:
+            fields = getattr(choice.message, "provider_specific_fields", None) or {}
+            refusal = fields.get("refusal") or (finish == "content_filter" and "the provider's filter took the reply")
+            why = refusal or "the reply is empty"
+            raise RowFault("refused" if refusal else "empty", f"{self.name}: {self._plain(str(why))}", paid=reply)
+        return reply
 
     def _cost(self, said: Any, tokens_in: int | None, tokens_out: int | None) -> float | None:
         """US dollars: at the recipe's price, else as litellm counts (caches and tiers included), else at the map's."""
         # Its 0 stands for an unknown price as well, and at another address it goes by a name that means nothing there.
-        if not self.own_price and self.rates is not None:
+        if not self.own_price and self.price is not None:
             counted = getattr(said, "_hidden_params", {}).get("response_cost")
             if isinstance(counted, float) and counted > 0:
                 return counted
-        if self.rates is None or tokens_in is None or tokens_out is None:
+        if self.price is None or tokens_in is None or tokens_out is None:
             return None
-        return tokens_in * self.rates[0] + tokens_out * self.rates[1]
+        return tokens_in * self.price[0] + tokens_out * self.price[1]
 
     def _ours(self, litellm: Any, error: Exception) -> QdcgenError:
         """The error as one of ours: by what the network said, then by the HTTP status, then by its class."""

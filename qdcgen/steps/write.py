@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from qdcgen.errors import RowFault, nearest
-from qdcgen.parts import Problem, Scene, Settings, Step, Tools
+from qdcgen.parts import Problem, Scene, Settings, Step, Tools, shown
 from qdcgen.rows import Draft
 
 
@@ -37,6 +37,19 @@ class Shape(Settings):
     maxItems: int | None = Field(default=None, ge=1)  # noqa: N815
     """Most list items."""
 
+    @field_validator("pattern")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        """A pattern that no reply could be checked against must be told before one is paid for."""
+        from jsonschema_rs import ValidationError, validator_for
+
+        for said in () if value is None else (value, _whole(value)):
+            try:
+                validator_for({"type": "string", "pattern": said})
+            except (ValidationError, ValueError):
+                raise ValueError(f"expected a regular expression, found {shown(value)}") from None
+        return value
+
     @model_validator(mode="after")
     def _possible(self) -> Shape:
         for low, high in (("minLength", "maxLength"), ("minimum", "maximum"), ("minItems", "maxItems")):
@@ -48,6 +61,8 @@ class Shape(Settings):
     def schema_(self) -> dict[str, Any]:
         """The JSON Schema of this field."""
         said = self.model_dump(exclude_none=True, exclude_defaults=True)
+        if self.pattern is not None:
+            said["pattern"] = _whole(self.pattern)
         if "enum" in said:
             said["enum"] = list(said["enum"])
             return said
@@ -57,6 +72,17 @@ class Shape(Settings):
         if self.type == "string" and "minLength" not in said and "pattern" not in said:
             said["minLength"] = 1  # an empty text is never what was asked for
         return said
+
+
+def _whole(pattern: str) -> str:
+    """The pattern, for the whole string: JSON Schema would be content with a part of it.
+
+    Its own anchors at the ends say nothing more, and the embedded model's grammar can read none but ours.
+    """
+    bare = pattern.removeprefix("^")
+    if bare.endswith("$") and (len(bare) - len(bare[:-1].rstrip("\\"))) % 2 == 1:  # not an escaped $
+        bare = bare[:-1]
+    return f"^(?:{bare})$"
 
 
 def _short(value: Any) -> Any:

@@ -59,3 +59,19 @@ def test_a_call_that_failed_gives_back_what_was_set_aside():
     budget = Budget(calls=1)
     budget.settle(hold(budget), None)
     hold(budget)
+
+
+def test_a_call_that_waited_for_one_cap_looks_at_the_others_again():
+    async def go():
+        budget = Budget(calls=2, tokens=10_000)
+        first = [await budget.hold(REQUEST, None) for _ in range(2)]
+        waiting = asyncio.ensure_future(budget.hold(REQUEST, None))
+        await asyncio.sleep(0)
+        budget.tokens = 500
+        budget.settle(first.pop(), None)
+        await asyncio.sleep(0.01)
+        assert not waiting.done(), "200 tokens are held, 282 more would be too many"
+        budget.settle(first.pop(), None)
+        await asyncio.wait_for(waiting, 1)
+
+    asyncio.run(go())
