@@ -10,6 +10,8 @@ from qdcgen.errors import RunDiffers
 from qdcgen.store import dumps
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qdcgen.recipe import Recipe
     from qdcgen.store import Store
 
@@ -33,8 +35,14 @@ def made_from(recipe: Recipe) -> dict[str, Any]:
     found["forbid"] = said["forbid"]
     found |= {f"layers.{axis}": settings for axis, settings in said["layers"].items()}
     found |= {f"generate.{number}": settings for number, settings in enumerate(said["generate"])}
-    plain: dict[str, Any] = orjson.loads(orjson.dumps(found))
-    return plain
+    return dict(_leaves("", orjson.loads(orjson.dumps(found))))
+
+
+def _leaves(above: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Every value that holds no other, by dotted key, so that a refusal names the very key that differs."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    below = [pair for key, inner in items for pair in _leaves(f"{above}.{key}" if above else str(key), inner)]
+    yield from below or [(above, value)]
 
 
 def agree(store: Store, recipe: Recipe, *, replace: bool) -> None:

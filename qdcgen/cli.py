@@ -186,7 +186,7 @@ def run(
 
         _print(terminal(outcome.report, width=_width(), colour=_colour()))
     if log is not None:
-        log({"event": "end", "exit_code": outcome.exit_code, "remarks": outcome.remarks})
+        log({"event": "end", "exit_code": outcome.exit_code, "remarks": outcome.remarks, **outcome.results["rows"]})
     else:
         _complain("\n".join(outcome.remarks))
     raise typer.Exit(outcome.exit_code)

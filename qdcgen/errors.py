@@ -12,6 +12,7 @@ QdcgenError                     exit 1   bare only where a plug-in breaks its co
 ├── ModelRefused                exit 5   key, quota or permission: stop the run, everything saved
 ├── TryAgain                    (none)   one try of one call failed and another may not; never leaves qdcgen/model/
 ├── Incomplete                  exit 4   shortfall, cap, outage or pending batch; run again to go on
+│   ├── Stopped                 exit 4   asked to stop; the command line ends with 130 or 143
 │   ├── CapReached              exit 4   the next call could exceed a cap of the recipe
 │   └── Deferred                exit 4   this call waits in a provider's batch
 ├── MissingExtra                exit 2   an optional dependency is not installed; says what to type
@@ -38,6 +39,7 @@ __all__ = [
     "RunDiffers",
     "RunError",
     "RunLocked",
+    "Stopped",
     "TryAgain",
     "UsageError",
     "nearest",
@@ -146,6 +148,10 @@ class Incomplete(QdcgenError):
     """The run is short of its target or hit a cap or an outage; running again goes on from here."""
 
     exit_code = 4
+
+
+class Stopped(Incomplete):
+    """The run was asked to stop: what is in flight comes in, nothing new begins."""
 
 
 class CapReached(Incomplete):

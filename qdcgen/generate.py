@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdcgen import template
-from qdcgen.errors import CapReached, Deferred, QdcgenError, RowFault
+from qdcgen.errors import CapReached, Deferred, QdcgenError, RowFault, Stopped
 from qdcgen.parts import Tools, position
 from qdcgen.rows import Cell, Draft, Row, mix_key, row_id, stream
 from qdcgen.taxonomy import match
@@ -20,14 +20,10 @@ if TYPE_CHECKING:
     from qdcgen.recipe import Entry, Recipe
     from qdcgen.rows import Reply
 
-__all__ = ["REDRAWS", "Stopped", "cells", "column_types", "rows"]
+__all__ = ["REDRAWS", "cells", "column_types", "rows"]
 
 REDRAWS = 64
 """Times a layer is drawn again when its value is forbidden beside the axes above it; then the row fails, by name."""
-
-
-class Stopped(Exception):
-    """The run is draining; what is in flight ends, nothing new begins."""
 
 
 class Asked(NamedTuple):
@@ -108,7 +104,6 @@ async def rows(
     asked: Sequence[Asked],
     models: Models,
     *,
-    stopping: Callable[[], bool] = lambda: False,
     done: Callable[[Row], None] = lambda _row: None,
 ) -> list[Row]:
     """Make every planned row, side by side; in the order of `asked`.
@@ -123,7 +118,7 @@ async def rows(
 
     async def one(cell: Cell, names: dict[str, Any], fault: RowFault | None) -> Row | None:
         try:
-            row = await _row(steps, fields, Draft(cell, names), models, fault, stopping)
+            row = await _row(steps, fields, Draft(cell, names), models, fault)
         except Deferred as wait:
             waiting.append(wait)
             return None
@@ -151,14 +146,13 @@ async def _row(
     draft: Draft,
     models: Models,
     fault: RowFault | None,
-    stopping: Callable[[], bool],
 ) -> Row:
     if fault is not None:
         return _finished(draft, fault.kind, str(fault))
     try:
         for name, entry in steps:
             tools = Tools(
-                ask=_ask(models, draft, name, stopping),
+                ask=_ask(models, draft, name),
                 render=template.render,
                 rng=_rng(draft.cell.id, name),
                 fields=fields,
@@ -166,7 +160,7 @@ async def _row(
             await entry.part.take(draft, tools)
     except RowFault as reason:
         return _finished(draft, reason.kind, str(reason))
-    except (QdcgenError, Stopped):  # the run's business, not this row's
+    except QdcgenError:  # the run's business, not this row's
         raise
     except Exception as error:  # noqa: BLE001  (a step may be anybody's code: its fault costs its row, by name, not the run)
         return _finished(draft, "step failed", f"{type(error).__name__}: {error}")
@@ -181,14 +175,12 @@ def _named_apart(steps: Sequence[Entry]) -> Iterator[tuple[str, Entry]]:
         yield (entry.name if seen[entry.name] == 1 else f"{entry.name}#{seen[entry.name]}"), entry
 
 
-def _ask(models: Models, draft: Draft, step: str, stopping: Callable[[], bool]) -> Ask:
+def _ask(models: Models, draft: Draft, step: str) -> Ask:
     """The `ask` of one step of one row: its n-th call has its own seed, and is counted on the draft."""
     count = 0
 
     async def ask(alias: str, messages: Sequence[Mapping[str, str]], **settings: Any) -> Reply:
         nonlocal count
-        if stopping():
-            raise Stopped
         seed = stream(draft.cell.id, f"{step}/{count}") & 0x7FFFFFFF
         count += 1
         reply = await models.ask(alias, messages, seed=seed, **settings)

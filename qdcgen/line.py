@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from qdcgen import generate, ledger, parts, rounds
-from qdcgen.errors import CapReached, Deferred, Fault, Incomplete, ModelRefused, RecipeError
+from qdcgen.errors import CapReached, Deferred, Fault, Incomplete, ModelRefused, RecipeError, Stopped
 from qdcgen.judge import judge
 from qdcgen.model.ask import Models
 from qdcgen.model.budget import Budget
@@ -68,7 +68,9 @@ class Line:
         self.store = store
         target = recipe.target
         budget = Budget(usd=target.usd, calls=target.calls, tokens=target.tokens, minutes=target.minutes)
-        self.models = Models(recipe.models, journal, budget=budget, trace=trace)
+        self.models = Models(
+            recipe.models, journal, budget=budget, trace=trace, stopping=lambda: self.stopped_by is not None
+        )
         self.journal = journal
         self.quiet = quiet or log is not None
         self.log = log
@@ -83,6 +85,8 @@ class Line:
         self.made_now = 0
         self.spent: float | None = 0.0
         """US dollars over all invocations; None when a price is unknown."""
+        self._filled: set[int] = set()
+        """Slots that have an accepted row."""
         self._scratch: dict[str, dict[str, Any]] = {}
         self._uncommitted: list[tuple[list[Row], set[tuple[str, str]]]] = []
         """Rows judged since the last commit, with (row, filter) of every yes."""
@@ -113,9 +117,9 @@ class Line:
                     if owed.is_empty():
                         break
                     if rejudged:
-                        self.exit_code = 4
+                        self.exit_code, short = 4, recipe.target.rows - len(self._filled)
                         self.remarks.append(
-                            f"judged again by the changed filters: {owed.height} rows short of {recipe.target.rows}; "
+                            f"judged again by the changed filters: {short} rows short of {recipe.target.rows}; "
                             "no model was asked. Run again to make them."
                         )
                         return
@@ -164,10 +168,9 @@ class Line:
                 self.recipe,
                 batch.asked(self.recipe.taxonomies),
                 self.models,
-                stopping=lambda: self.stopped_by is not None,
                 done=self._note,
             )
-        except (generate.Stopped, Deferred):
+        except (Stopped, Deferred):
             return batch, None
         except CapReached as cap:
             self.capped = cap
@@ -213,7 +216,11 @@ class Line:
         refused = {one.row: one.filter for one in judged if not one.verdict.kept}
         for by in refused.values():
             self._seen["rejected"][by] = self._seen["rejected"].get(by, 0) + 1
-        self._seen["accepted"] += sum(row.fault is None for row in rows) - len(refused)
+        for row in rows:
+            slot = row.cell.slot
+            if row.fault is None and row.id not in refused and slot < self.recipe.target.rows:
+                self._filled.add(slot)
+        self._seen["accepted"] = len(self._filled)
         self._show()
         return rounds.verdict_table(judged)
 
@@ -255,6 +262,7 @@ class Line:
         tried = rounds.attempts(self.store, self.recipe)
         counts = dict(tried.group_by("_state").len().iter_rows())
         said = tried.filter(tried["_state"].is_in(["rejected", "duplicate"])).group_by("_filter").len()
+        self._filled = set(tried.filter(tried["_state"] == "accepted")["_slot"])
         self._seen.update(
             accepted=counts.get("accepted", 0),
             made=tried.height,

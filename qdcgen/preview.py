@@ -161,7 +161,7 @@ def _tokens(recipe: Recipe) -> tuple[tuple[float, float] | None, str | None]:
     remark = None
     if faults:
         remark = f"prompts of {len(faults)} of the first {len(faults) + len(sizes)} rows could not be filled with "
-        remark += f"sample values ({faults[0]}); tokens in are told without them"
+        remark += f"sample values ({faults[0]}); {'tokens in are told without them' if sizes else 'tokens in: unknown'}"
     if not sizes:
         return None, remark
     mean = sum(sizes) / len(sizes) * recipe.target.rows

@@ -144,6 +144,8 @@ def _conclude(store: Store, recipe: Recipe, line: Line, outcome: Outcome, *, beg
         ],
         "remarks": list(outcome.remarks),
     }
+    if surplus := counts.get("surplus", 0):
+        outcome.remarks.append(f"{surplus} rows that were kept are not needed for this target; they stay in rejected/")
     if outcome.exit_code in (0, 3) and not line.made_now:
         outcome.remarks.append(
             f"{store.folder}: nothing to do, {accepted} of {recipe.target.rows} rows accepted already"

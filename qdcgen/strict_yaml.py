@@ -122,6 +122,12 @@ def parse(text: str | bytes, file: str, *, plain: bool = False) -> Marked:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         said = f"{error.problem or 'cannot be read'}" + (f" ({error.context})" if error.context else "")
+        if (
+            mark
+            and text.splitlines()[mark.line : mark.line + 1]
+            and "\t" in text.splitlines()[mark.line][: mark.column + 1]
+        ):
+            said = "a tab; indent with spaces"
         raise RecipeError([*builder.again, Fault(file, *place, f"not valid YAML: {said}")]) from None
     except RecipeError as error:
         raise RecipeError([*builder.again, *error.faults]) from None

@@ -178,7 +178,8 @@ def test_preview_asks_for_its_rows_and_a_later_run_does_not_ask_again(qdcgen, sm
     shown = qdcgen("preview", "small.yaml", "-n", "5", "--json")
     assert (shown.returncode, server.asked) == (0, 5)
     rows = json.loads(shown.stdout)
-    assert [sorted(row) for row in rows] == [["_id", "axes", "fault", "fields", "reason", "rejected_by"]] * 5
+    keys = ["_id", "axes", "calls", "fault", "fields", "reason", "rejected_by", "tokens_in", "tokens_out", "usd"]
+    assert [sorted(row) for row in rows] == [keys] * 5
     words = qdcgen("preview", "small.yaml", "-n", "5")
     assert server.asked == 5
     assert words.stdout.count("\n  message: ") == 5
@@ -201,6 +202,12 @@ def test_status_verify_and_report_take_the_folder_or_its_recipe(qdcgen, done):
         assert (by_recipe.returncode, by_recipe.stdout) == (0, by_folder.stdout)
     assert json.loads(qdcgen("status", "runs/small", "--json", cwd=done).stdout)["rows"]["published"] == 40
     assert "40 of 40 accepted, 0 owed" in qdcgen("status", "runs/small", cwd=done).stdout
+    said = json.loads((done / "runs/small/run_results.json").read_text())
+    shown = qdcgen("status", "runs/small", cwd=done).stdout
+    assert f"tried     {said['rows']['attempted']}: " in shown
+    assert "40 accepted" in shown
+    assert f"calls     {said['calls']['made']} by the last invocation, 0 from the journal" in shown
+    assert "  cost      $" in shown
     assert "files as written" in qdcgen("verify", "runs/small", cwd=done).stdout
 
 
@@ -312,7 +319,8 @@ def test_no_control_byte_of_a_reply_a_label_or_a_file_name_reaches_the_terminal(
     for arguments in (
         ["check", "small.yaml"], ["plan", "small.yaml"], ["preview", "small.yaml", "-n", "20"],
         ["preview", "small.yaml", "-n", "20", "--json"], ["run", "small.yaml", "--set", "target.candidates=1"],
-        ["status", "small.yaml"], ["report", "small.yaml"], ["report", "small.yaml", "--markdown"],
+        ["status", "small.yaml"], ["journal", "small.yaml"], ["report", "small.yaml"],
+        ["report", "small.yaml", "--markdown"],
         ["report", "small.yaml", "--json"], ["check", "small.yaml", "--set", "taxonomy.tone=t.csv"],
         ["check", "no\x1b[2J.yaml"], ["\x1b[2J"], ["check", "--\x1b[2J"], ["parts", "\x1b[2J"], ["init", "a\x1bb.yaml"],
         ["check", "small.yaml", "--set", "\x1b[2J=1"], ["report", "small.yaml", "--axis", "\x1b[2J"],

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qdcgen.errors import RecipeError, UsageError
+from qdcgen.plan import MAX_ROWS
 from qdcgen.recipe import inside, load, loads
 
 ROOT = Path(__file__).parent.parent
@@ -123,6 +124,11 @@ BOUND = "expected a bound such as '>= 0.98', '<= 0.02' or '0.2..0.4'"
         ("rows: 40", "rows: true", ["r.yaml:16:16: target.rows: expected a whole number, found true"]),
         ("rows: 40", "rows: 1.5", ["r.yaml:16:16: target.rows: expected a whole number, found 1.5"]),
         ("rows: 40", "rows: 0", ["r.yaml:16:16: target.rows: expected a number of at least 1, found 0"]),
+        (
+            "rows: 40",
+            "rows: 4294967296",
+            ["r.yaml:16:16: target.rows: expected a number of at most 4,294,967,295, found 4294967296"],
+        ),
         ("rows: 40", "rows: [1]", ["r.yaml:16:16: target.rows: expected a whole number, found a list"]),
         ("rows: 40", "rows: ~", ["r.yaml:16:16: target.rows: expected a whole number, found nothing"]),
         ("{rows: 40}", "40", ["r.yaml:16:9: target: expected a mapping, found 40"]),
@@ -169,6 +175,21 @@ BOUND = "expected a bound such as '>= 0.98', '<= 0.02' or '0.2..0.4'"
             "[polite, angry]",
             "{tree: [a], weights: {b: 2}}",
             ["r.yaml:7: weights: 'b' matches no node of tone"],
+        ),
+        (
+            "model: openai/test",
+            "model: gpt-5",
+            [
+                (
+                    "r.yaml:4:19: models.writer.model: expected <provider>/<model>, e.g. openai/gpt-5, or embedded; "
+                    "found 'gpt-5'"
+                )
+            ],
+        ),
+        (
+            "message: string",
+            'message: {pattern: "("}',
+            ["r.yaml:12:41: generate.0.write.fields.message.pattern: expected a regular expression, found '('"],
         ),
         # unknown parts
         (
@@ -353,6 +374,30 @@ def test_all_faults_are_told_at_once_and_none_that_only_follow_from_another():
         "r.yaml:19:21",  # near_dupes
         "r.yaml:20:22",  # tune
     ]
+
+
+FIELDS = "{message: string, urgency: [low, high]}"
+
+
+def test_a_field_that_holds_no_text_is_not_measured():
+    text = changed(FIELDS, "{message: string, tags: array}").replace("{text: message}", "{text: [message, tags]}")
+    assert told(text) == ["r.yaml:17:27: measure.text: field 'tags' holds no text; these do: message"]
+
+
+def test_a_recipe_without_text_has_nothing_to_measure():
+    numbers = changed(FIELDS, "{n: integer}").replace("  - length: {field: message}\n", "")
+    assert told(numbers.replace("measure: {text: message}\n", "")) == [
+        "r.yaml:1:1: measure.text: no field holds text; add one of type string"
+    ]
+    words = numbers.replace("{n: integer}", "{n: integer, urgency: [low, high]}")
+    assert told(words.replace("{text: message}", "{embedder: bge}")) == [
+        "r.yaml:16:10: measure.text: say which to measure: urgency"
+    ]
+    assert read(words.replace("{text: message}", "{text: urgency}")).text_fields == ("urgency",)
+
+
+def test_the_plan_can_number_every_row_that_may_be_asked_for():
+    assert read(GOOD, f"target.rows={MAX_ROWS}").target.rows == MAX_ROWS
 
 
 def test_a_step_that_cannot_be_read_is_not_said_to_fill_no_fields():

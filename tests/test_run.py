@@ -203,7 +203,7 @@ def test_another_recipe_is_refused_with_each_key_that_differs(small, tmp_path, s
     said = str(refusal.value)
     assert "seed: 3 there, 4 in" in said
     assert "models.writer.temperature: 0.8 there, 0.1 in" in said
-    assert "layers.words: " in said
+    assert "layers.words.range.max: 20 there, 30 in" in said
     assert "--replace" in said
     assert "generate" not in said
     asked = server.asked
@@ -418,5 +418,19 @@ def test_the_order_of_aliases_is_part_of_what_rows_are_made_from(small, tmp_path
     other = '  other: {model: openai/other, api_base: "http://127.0.0.1:9"}\n'
     go(small, tmp_path / "out")
     small.write_text(text.replace("models:\n", f"models:\n{other}"))
-    with pytest.raises(RunDiffers, match=r'models: \["writer"\] there, \["other","writer"\] in'):
+    with pytest.raises(RunDiffers, match=r'models.0: "writer" there, "other" in'):
         go(small, tmp_path / "out")
+
+
+def test_after_a_signal_nothing_more_is_asked_and_the_run_ends_with_the_calls_in_flight(small, tmp_path, server):
+    server.latency = 0.7
+    process = started_with(small, tmp_path / "out", "target.rows=300", "models.writer.max_in_flight=4")
+    until(lambda: server.asked >= 6)
+    process.send_signal(signal.SIGINT)
+    heard = time.monotonic()
+    time.sleep(0.1)
+    asked = server.asked
+    assert process.wait(timeout=20) == 130
+    assert time.monotonic() - heard < 8
+    assert server.asked == asked
+    assert journaled(tmp_path / "out") == asked

@@ -17,7 +17,7 @@ from qdcgen.errors import RecipeError
 from qdcgen.strict_yaml import MAX_BYTES, MAX_DEPTH, Word, parse
 
 TAGS = "tags are not allowed, a recipe is plain data"
-TABS = "r.yaml:2:1: not valid YAML: found character that cannot start any token (while scanning for the next token)"
+TABS = "r.yaml:2:1: not valid YAML: a tab; indent with spaces"
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qdcgen.errors import Deferred, ReplyFault, RowFault, UsageError, nearest
+from qdcgen.errors import Deferred, ReplyFault, RowFault, Stopped, UsageError, nearest
 from qdcgen.model.budget import Budget
 from qdcgen.model.journal import Journal, key
 from qdcgen.model.lane import Lane
@@ -100,8 +100,13 @@ class Models:
         *,
         budget: Budget | None = None,
         trace: Callable[[Mapping[str, Any]], None] | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`aliases`: name → record with the fields of `recipe.Alias`. `trace` is told of every call, without keys."""
+        """`aliases`: name → record with the fields of `recipe.Alias`.
+
+        `trace` is told of every call, without keys. Once `stopping()` is true nothing more is asked.
+        """
+        self._stopping = stopping
         self.aliases = aliases
         self.journal = journal
         self.budget = budget or Budget()
@@ -121,7 +126,7 @@ class Models:
             if twin is not None and settings.model.startswith("embedded"):
                 self._lanes[alias] = self._lanes[twin]  # a gigabyte of weights is loaded once
             else:
-                lane = Lane(settings, transport(settings), self.budget.check_time)
+                lane = Lane(settings, transport(settings), self._go_on)
                 if self.budget.usd is not None and lane.way.price is None:
                     message = f"target.usd needs a price, and that of {lane.way.name} is not known"
                     raise UsageError(
@@ -129,6 +134,11 @@ class Models:
                     )
                 self._lanes[alias] = lane
         return self._lanes[alias]
+
+    def _go_on(self) -> None:
+        if self._stopping():
+            raise Stopped("asked to stop")
+        self.budget.check_time()
 
     def name(self, alias: str = "") -> str:
         """Identity of the model behind an alias."""

@@ -115,9 +115,9 @@ class Rate:
 class Lane:
     """The way to one model under one alias: limits, retries and counts around a transport's single tries."""
 
-    def __init__(self, alias: Any, way: Transport, check_time: Callable[[], None] = lambda: None) -> None:
-        """`alias` has the fields of `recipe.Alias`; `check_time` raises when there is no time for another try."""
-        self._check_time = check_time
+    def __init__(self, alias: Any, way: Transport, go_on: Callable[[], None] = lambda: None) -> None:
+        """`alias` has the fields of `recipe.Alias`; `go_on` raises when there is to be no other try."""
+        self._go_on = go_on
         self.way = way
         self.ceiling = Ceiling(way.in_flight)
         self.rpm = Rate(alias.rpm) if alias.rpm else None
@@ -143,6 +143,7 @@ class Lane:
             try:
                 if self._refused is not None:
                     raise self._refused
+                self._go_on()
                 reply = await self.way.ask(request)
             except ModelRefused as refused:
                 self._refused = refused  # whoever waited behind this call need not ask to hear it again
@@ -167,8 +168,10 @@ class Lane:
                 return reply
             finally:
                 self.ceiling.leave()
-            self._check_time()
-            await asyncio.sleep(pause)
+            while pause > 0:  # second by second, so that a run that is told to stop does not sit out a long wait
+                self._go_on()
+                await asyncio.sleep(min(pause, 1.0))
+                pause -= 1.0
 
     async def _room(self, request: Request) -> float:
         """Wait for the rates; gives the tokens that were taken for this call."""

@@ -170,8 +170,8 @@ class OpenAI:
         )
         if not isinstance(text, str) or not text:
             refusal = message.get("refusal")
-            said = f"{self.name}: {refusal or 'the reply is empty'}"[:400]
-            raise RowFault("refused" if refusal else "empty", said, paid=reply)
+            why = f"{self.name}: {refusal or 'the reply is empty'}"[:400]
+            raise RowFault("refused" if refusal else "empty", why, paid=reply)
         if finish == "content_filter":
             raise RowFault("refused", f"{self.name}: its content filter stopped the reply", paid=reply)
         return reply

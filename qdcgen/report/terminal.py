@@ -75,7 +75,7 @@ def _add_whole(page: Page, line: LedgerLine) -> None:
     add("failed", line.failed, 2)
     add("refused", line.refused, 2)
     for name, rows in line.rejected.items():
-        add(f"rejected by {name}", rows, 2)
+        add("surplus" if name == "surplus" else f"rejected by {name}", rows, 2)
     add("duplicate", line.duplicate, 2)
     ended = line.failed + line.refused + sum(line.rejected.values()) + line.duplicate + line.accepted
     if ended < line.attempted:
@@ -101,7 +101,7 @@ def _add_calls(page: Page, calls: Calls) -> None:
 
 def _add_gates(page: Page, gates: Sequence[GateResult]) -> None:
     held = sum(gate.holds for gate in gates)
-    page.heading("gates", f"{held} of {figures.plural(len(gates), 'gate')} {'holds' if held == 1 else 'hold'}")
+    page.heading("gates", f"{held} of {len(gates)} held")
     table = quiet_table(("", "left"), ("gate", "left"), ("value", "right"), ("bound", "left"), widths=(4,))
     for gate in gates:
         table.add_row(

@@ -62,6 +62,21 @@ def test_bounds_that_cannot_be_are_refused(settings, said):
         Length(**settings)
 
 
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"type": "string"}, True),
+        ({"enum": ["low", "high"]}, True),
+        ({"type": "array", "items": {"type": "string"}}, False),
+        ({"type": "integer"}, False),
+        ({"enum": [1, 2]}, False),
+    ],
+)
+def test_a_field_that_holds_no_text_is_a_problem(schema, text):
+    problems = list(Length(field="m").problems(Scene({}, {"m": schema}, [], lambda _: set())))
+    assert problems == ([] if text else [(("field",), "field 'm' holds no text, so it has no words to count")])
+
+
 def test_an_unknown_field_is_a_problem_with_a_suggestion():
     scene = Scene({}, {"message": {}}, [], lambda _: set())
     assert list(Length(field="mesage").problems(scene)) == [

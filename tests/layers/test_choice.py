@@ -8,7 +8,7 @@ import pytest
 
 from qdcgen.layers.choice import Choice
 from qdcgen.parts import Scene, position
-from qdcgen.rows import Node
+from qdcgen.rows import Node, Taxonomy
 
 CARDS = Node("cards/lost", "lost", "cards/lost", 1, "cards")
 TRANSFERS = Node("transfers/pending", "pending", "transfers/pending", 1, "transfers")
@@ -72,6 +72,32 @@ def test_a_case_about_an_axis_that_comes_later_is_a_problem():
     part = Choice(values=["a"], when=[{"if": {"chanel": "chat"}, "values": ["b"]}])
     (problem,) = part.problems(Scene({"channel": None}, {}, [], lambda _: set()))
     assert problem == (("when", 0, "if", "chanel"), "no axis 'chanel' above this one; did you mean 'channel'?")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("cards/lost", None),
+        ("cards", None),
+        ("**/lost", None),
+        ("A1", None),
+        ("cards/lst", "'cards/lst' matches no node of topic; did you mean 'cards/lost'?"),
+        ("loans/*", "'loans/*' matches no node of topic"),
+        ("A", ("'A' matches no node of topic by path or label, which is all a case can tell above the leaves; "
+               "write 'cards'")),
+    ],
+)  # fmt: skip
+def test_a_case_that_fits_no_node_is_a_problem(pattern, said):
+    tree = Taxonomy("topic", (Node("A", "cards", "cards", 0), Node("A1", "lost", "cards/lost", 1, "A")))
+    part = Choice(values=["a"], when=[{"if": {"topic": pattern}, "values": ["b"]}])
+    problems = list(part.problems(Scene({"topic": tree}, {}, [], lambda _: set())))
+    assert problems == ([] if said is None else [(("when", 0, "if", "topic"), said)])
+    assert (drawn(part, 1, {"topic": tree.leaves[0]}) == {"b": 1}) == (said is None), "what is no problem does fit"
+
+
+def test_a_taxonomy_that_could_not_be_read_is_not_held_against_a_case():
+    part = Choice(values=["a"], when=[{"if": {"topic": "cards"}, "values": ["b"]}])
+    assert list(part.problems(Scene({"topic": Taxonomy("topic", ())}, {}, [], lambda _: set()))) == []
 
 
 @pytest.mark.parametrize(

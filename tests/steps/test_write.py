@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from jsonschema_rs import validator_for
 
 from qdcgen.errors import ReplyFault, RowFault
 from qdcgen.parts import Scene, Tools
@@ -91,7 +92,7 @@ def test_a_fault_of_the_model_or_the_template_leaves_the_draft_as_it_was():
         ("string", {"type": "string", "minLength": 1}),
         ({}, {"type": "string", "minLength": 1}),
         ({"minLength": 0}, {"type": "string", "minLength": 0}),
-        ({"pattern": "[a-z]+"}, {"type": "string", "pattern": "[a-z]+"}),
+        ({"pattern": "[a-z]+"}, {"type": "string", "pattern": "^(?:[a-z]+)$"}),
         ({"maxLength": 9, "description": "short"},
          {"type": "string", "description": "short", "maxLength": 9, "minLength": 1}),
         ("integer", {"type": "integer"}),
@@ -116,12 +117,32 @@ def test_a_field_may_be_said_in_short(said, schema):
         ({"m": {"minLength": 9, "maxLength": 3}}, "minLength 9 is above maxLength 3"),
         ({"m": {"minimum": 9, "maximum": 3}}, "minimum 9.0 is above maximum 3.0"),
         ({"m": {"items": {}}}, "Extra inputs"),
+        ({"m": {"pattern": "("}}, r"expected a regular expression, found '\('"),
+        ({"m": {"pattern": "a)|(b"}}, "expected a regular expression"),
+        ({"m": {"pattern": "[z-a]"}}, "expected a regular expression"),
         ({"m": {"maxLength": "9"}}, "expected a whole number, found '9'"),
     ],
 )
 def test_a_field_that_cannot_be_is_refused(fields, said):
     with pytest.raises(ValueError, match=said):
         write(fields=fields)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sent", "fits", "misfits"),
+    [
+        ("[0-9]+", "^(?:[0-9]+)$", ["7", "12"], ["abc1", "1a", "", "1\n"]),
+        ("a|b", "^(?:a|b)$", ["a", "b"], ["ab", "ax", "xb"]),
+        ("^[A-Z]{2}$", "^(?:[A-Z]{2})$", ["AB"], ["ABC", "xAB"]),
+        (r"[0-9]+\$", r"^(?:[0-9]+\$)$", ["5$"], ["5", "5$5"]),
+        (r"a\\$", r"^(?:a\\)$", ["a\\"], ["a\\$"]),
+    ],
+)
+def test_a_pattern_is_for_the_whole_string(pattern, sent, fits, misfits):
+    schema = write(fields={"m": {"pattern": pattern}}).fills()["m"]
+    assert schema["pattern"] == sent
+    check = validator_for(dict(schema))
+    assert [text for text in (*fits, *misfits) if check.is_valid(text)] == fits
 
 
 def test_one_call_is_expected_and_at_most():
