@@ -150,7 +150,7 @@ class Line:
         flight = sum(alias.max_in_flight for alias in self.recipe.models.values())
         rows = max((batch.slots.height for batch in missing), default=1)
         local: Any = parts.find("executors", "local")
-        executor = local(batches=max(8, 2 * flight // rows + 1))
+        executor = local(batches=max(3, 2 * flight // rows + 2))  # twice the calls in flight, and one to spare
         await self._judge_ready(waiting)
         running = executor.run(missing, self._make, lambda: bool(self.stopped_by or self.capped))
         async with contextlib.aclosing(running) as results:

@@ -91,7 +91,10 @@ def samples_of(
     Raises:
         UsageError: a frame has no column `text`, or it holds no text.
     """
-    taken = {of: _texts(frame, text, of) for of, frame in frames.items()}
+    read: dict[int, tuple[pl.DataFrame, list[str]]] = {}  # where everything made was kept, both are one frame
+    taken = {
+        of: read.get(id(frame)) or read.setdefault(id(frame), _texts(frame, text, of)) for of, frame in frames.items()
+    }
     vectors = _Shared(embedder, [texts for _, texts in taken.values()])
     return [
         Sample(

@@ -120,7 +120,8 @@ def of_run(store: Store, recipe: Recipe, model: str) -> Report:
     if not made.is_empty():
         whole = made.filter(pl.col("_fault").is_null()).with_columns(_text(recipe))
         accepted = tried.filter(pl.col("_state") == "accepted")["_id"]
-        frames = {"raw": whole, "kept": whole.filter(pl.col("_id").is_in(accepted.implode()))}
+        kept = whole if accepted.len() == whole.height else whole.filter(pl.col("_id").is_in(accepted.implode()))
+        frames = {"raw": whole, "kept": kept}
     if recipe.measure.anchor is not None:
         frames["anchor"] = _anchor(recipe)
     filters = labels(recipe.filters)

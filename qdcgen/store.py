@@ -16,6 +16,7 @@ import io
 import os
 import re
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -165,8 +166,12 @@ class Store:
             return
         temporary = {name: self.folder / f"{name}.{os.getpid()}.tmp" for name in changed}
         try:
-            for name, path in temporary.items():
-                _write(path, files[name][0])
+            if len(temporary) > 1:
+                with ThreadPoolExecutor(8) as pool:  # syncs wait for the disk, so they may wait together
+                    list(pool.map(_write, temporary.values(), [files[name][0] for name in temporary]))
+            else:
+                for name, path in temporary.items():
+                    _write(path, files[name][0])
             replaced = {name: new[name] for name in changed if name in self.files}
             if replaced:
                 self._write_manifest(pending=replaced)

@@ -23,8 +23,8 @@ ASKED = 2_000
 of all of them took 6.5 s and gave other digits on every run with two threads."""
 
 PART = 1_000
-CELLS = 8_000_000
-"""Cosines held at once: 32 MB."""
+CELLS = 2_000_000
+"""Cosines held at once: 8 MB."""
 BLOCK = 250
 
 
