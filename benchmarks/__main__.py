@@ -67,6 +67,7 @@ def main() -> None:
     big_plan()
     for module, options in {
         "benchmarks.plan": ["--quick"] if quick else [],
+        "benchmarks.calls": ["--rows", "500" if quick else "2000"],
         "benchmarks.report": ["--rows", "10000" if quick else "100000"],
     }.items():
         print(f"\n{module}", flush=True)
