@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from qdcgen.rows import Row
     from qdcgen.store import Store
 
-__all__ = ["GROUP", "LOG_EVERY", "Line", "plan_of"]
+__all__ = ["GROUP", "LOG_EVERY", "Line", "budget_of", "plan_of"]
 
 GROUP = 16
 """Batches whose verdicts are committed together: one manifest and one sync of the folder for all."""
@@ -48,6 +48,12 @@ def plan_of(recipe: Recipe) -> Plan:
     except RecipeError as error:
         faults = [Fault(recipe.file, 0, 0, f"{fault.file}: {fault.message}") for fault in error.faults]
         raise RecipeError(faults) from None
+
+
+def budget_of(recipe: Recipe) -> Budget:
+    """The caps of a recipe, nothing spent yet."""
+    target = recipe.target
+    return Budget(usd=target.usd, calls=target.calls, tokens=target.tokens, minutes=target.minutes)
 
 
 class Line:
@@ -66,12 +72,9 @@ class Line:
         """Opens nothing; models connect or load at their first call. `log` takes the place of the display."""
         self.recipe = recipe
         self.store = store
-        target = recipe.target
-        budget = Budget(usd=target.usd, calls=target.calls, tokens=target.tokens, minutes=target.minutes)
         self.models = Models(
-            recipe.models, journal, budget=budget, trace=trace, stopping=lambda: self.stopped_by is not None
+            recipe.models, journal, budget=budget_of(recipe), trace=trace, stopping=lambda: self.stopped_by is not None
         )
-        self.journal = journal
         self.quiet = quiet or log is not None
         self.log = log
         self.types = generate.column_types(recipe)

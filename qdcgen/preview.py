@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qdcgen import generate, rounds, template
-from qdcgen.errors import RowFault
+from qdcgen.errors import RowFault, UsageError
 from qdcgen.generate import Asked
 from qdcgen.judge import judge
-from qdcgen.line import plan_of
+from qdcgen.line import budget_of, plan_of
 from qdcgen.model.ask import Models
 from qdcgen.model.journal import Journal
 from qdcgen.parts import Tools
@@ -187,7 +187,7 @@ def preview_rows(recipe: Recipe, folder: Path, count: int) -> list[dict[str, Any
     """Make and judge the first rows; nothing but the journal is written."""
 
     async def make() -> list[dict[str, Any]]:
-        models = Models(recipe.models, journal)
+        models = Models(recipe.models, journal, budget=budget_of(recipe))
         try:
             rows = await generate.rows(recipe, _first(recipe, count), models)
         finally:
@@ -214,6 +214,10 @@ def preview_rows(recipe: Recipe, folder: Path, count: int) -> list[dict[str, Any
             for row in rows
         ]
 
+    if batched := [alias for alias, settings in recipe.models.items() if settings.batch]:
+        raise UsageError(
+            f"{batched[0]} waits in batches; to see rows at once add --set models.{batched[0]}.batch=false"
+        )
     with Store(folder):
         journal = Journal(folder / "calls.sqlite")
         try:

@@ -382,3 +382,13 @@ def test_a_cap_in_dollars_needs_a_price_on_the_litellm_road_too(small, tmp_path,
     outcome = go(small, tmp_path / "out", "target.usd=1", "models.writer.via=litellm")
     assert outcome.exit_code == 2
     assert "target.usd needs a price" in outcome.remarks[0]
+
+
+def test_preview_and_estimate_keep_to_the_caps_and_do_not_wait_in_batches(small, tmp_path, server, qdcgen):
+    capped = qdcgen("preview", "small.yaml", "--out", "out", "-n", "5", "--set", "target.calls=2")
+    assert capped.returncode == 4
+    assert "target.calls reached" in capped.stderr
+    assert server.asked <= 2
+    batched = qdcgen("plan", "small.yaml", "--out", "out", "--estimate", "--set", "models.writer.batch=true")
+    assert batched.returncode == 2
+    assert "add --set models.writer.batch=false" in batched.stderr

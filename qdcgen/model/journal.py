@@ -116,7 +116,7 @@ class Journal:
         self._hits: dict[bytes, int] = {}
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=10, check_same_thread=False)
+        connection = sqlite3.connect(self.path, timeout=10)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint=16384")  # 64 MiB: each checkpoint syncs, and holds up the loop
