@@ -35,12 +35,15 @@ def publish(store: Store, recipe: Recipe) -> None:
     tried = rounds.attempts(store, recipe)
     if tried.is_empty():
         return
-    whole = rounds.made(store).drop("_fault", "_reason")
-    told = whole.join(tried.select("_id", "_state", "_filter", "_reason"), on="_id", maintain_order="left")
-    accepted = told.filter(pl.col("_state") == "accepted").drop("_state", "_filter", "_reason").sort("_slot")
-    rest = told.filter(~pl.col("_state").is_in(["accepted", "unjudged"])).drop("_state").sort("_slot", "_round")
+    whole = rounds.made(store)
+    said = tried.select("_slot", "_round", "_state", "_filter", "_reason").with_row_index("_at")
+    accepted = said.filter(pl.col("_state") == "accepted").sort("_slot")
+    rest = said.filter(~pl.col("_state").is_in(["accepted", "unjudged"])).sort("_slot", "_round")
     files = {}
     for folder, frame in (("data", accepted), ("rejected", rest)):
+        why = ["_filter", "_reason"] if folder == "rejected" else []
         for number, start in enumerate(range(0, frame.height, PART_ROWS)):
-            files[f"{folder}/part-{number:05d}.parquet"] = packed(frame[start : start + PART_ROWS])
+            part = frame[start : start + PART_ROWS]  # one part at a time is gathered: the rows are held twice, not thrice
+            rows = whole[part["_at"]].drop("_fault", "_reason").hstack(part.select(why))
+            files[f"{folder}/part-{number:05d}.parquet"] = packed(rows)
     store.commit(files, by=by, drop=tuple(name for name in published if name not in files))

@@ -115,7 +115,8 @@ def of_run(store: Store, recipe: Recipe, model: str) -> Report:
     from qdcgen.model.ask import surprisal
 
     tried = rounds.attempts(store, recipe)
-    made = rounds.made(store)
+    # Without what the steps noted: the longest column of all, and no metric reads it.
+    made = rounds.made(store, leave=("_notes", "_reason", "_tokens_in", "_tokens_out", "_usd"))
     frames: dict[str, pl.DataFrame] = {}
     if not made.is_empty():
         whole = made.filter(pl.col("_fault").is_null()).with_columns(_text(recipe))

@@ -15,7 +15,7 @@ from qdcgen.plan import refill
 from qdcgen.store import packed, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from qdcgen.judge import Judged
     from qdcgen.plan import Plan
@@ -98,10 +98,10 @@ def freeze(store: Store, number: int, slots: pl.DataFrame) -> None:
     store.commit({f"plan/{number:03d}.parquet": packed(frame)})
 
 
-def made(store: Store, columns: list[str] | None = None) -> pl.DataFrame:
-    """Every row that was made, in plan order; only `columns` when given."""
-    tables = [store.table(name) for name in store.names("raw")]
-    return pl.concat([table.select(columns) if columns else table for table in tables]) if tables else pl.DataFrame()
+def made(store: Store, columns: list[str] | None = None, *, leave: Sequence[str] = ()) -> pl.DataFrame:
+    """Every row that was made, in plan order; only `columns` when given, and none of `leave`."""
+    tables = [store.table(name, columns).drop(leave) for name in store.names("raw")]
+    return pl.concat(tables) if tables else pl.DataFrame()
 
 
 _VERDICTS = {"_id": pl.String, "filter": pl.String, "kept": pl.Boolean, "reason": pl.String, "score": pl.Float64}
@@ -127,7 +127,7 @@ def attempts(store: Store, recipe: Recipe) -> pl.DataFrame:
     judged = {name.removeprefix("verdicts/") for name in store.names("verdicts")}
     verdicts = pl.concat(said) if said else pl.DataFrame(schema=_VERDICTS)
     if not recipe.filters:  # nobody judges, so a batch with an empty verdict file is judged
-        ids = [store.table(f"raw/{name}").select("_id") for name in sorted(judged)]
+        ids = [store.table(f"raw/{name}", ["_id"]) for name in sorted(judged)]
         if ids:
             verdicts = pl.concat(ids).select(
                 "_id",

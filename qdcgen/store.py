@@ -208,15 +208,15 @@ class Store:
         """Listed files of one folder, in order."""
         return sorted(name for name in self.files if name.startswith(f"{folder}/"))
 
-    def table(self, name: str) -> pl.DataFrame:
-        """One listed Parquet file.
+    def table(self, name: str, columns: list[str] | None = None) -> pl.DataFrame:
+        """One listed Parquet file, only `columns` of it when given.
 
         Raises:
             RunDamaged: it is gone, or its bytes changed.
         """
         import polars as pl
 
-        return pl.read_parquet(io.BytesIO(self.bytes(name)))
+        return pl.read_parquet(io.BytesIO(self.bytes(name)), columns=columns)
 
     def bytes(self, name: str) -> bytes:
         """One listed file, its checksum compared on the way (2 GB/s)."""
