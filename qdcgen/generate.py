@@ -183,7 +183,7 @@ def _ask(models: Models, draft: Draft, step: str) -> Ask:
         nonlocal count
         seed = stream(draft.cell.id, f"{step}/{count}") & 0x7FFFFFFF
         count += 1
-        reply = await models.ask(alias, messages, seed=seed, **settings)
+        reply = await models.ask(alias, messages, seed=seed, begins=not draft.calls, **settings)
         draft.calls += 1
         draft.tokens_in += reply.tokens_in or 0
         draft.tokens_out += reply.tokens_out or 0

@@ -40,7 +40,8 @@ def attempts(raw: pl.DataFrame, verdicts: pl.DataFrame, target: int) -> pl.DataF
     )
     standing = pl.col("_fault").is_null() & pl.col("_judged") & pl.col("_by").is_null()
     marked = joined.with_columns(
-        (standing & (pl.col("_slot") < target)).alias("_standing"), (standing & (pl.col("_slot") >= target)).alias("_beyond")
+        (standing & (pl.col("_slot") < target)).alias("_standing"),
+        (standing & (pl.col("_slot") >= target)).alias("_beyond"),
     )
     filled_by = pl.when(pl.col("_standing")).then(pl.col("_slot"))
     marked = marked.with_columns((pl.col("_standing") & filled_by.is_first_distinct()).alias("_first"))

@@ -43,7 +43,9 @@ def publish(store: Store, recipe: Recipe) -> None:
     for folder, frame in (("data", accepted), ("rejected", rest)):
         why = ["_filter", "_reason"] if folder == "rejected" else []
         for number, start in enumerate(range(0, frame.height, PART_ROWS)):
-            part = frame[start : start + PART_ROWS]  # one part at a time is gathered: the rows are held twice, not thrice
+            part = frame[
+                start : start + PART_ROWS
+            ]  # one part at a time is gathered: the rows are held twice, not thrice
             rows = whole[part["_at"]].drop("_fault", "_reason").hstack(part.select(why))
             files[f"{folder}/part-{number:05d}.parquet"] = packed(rows)
     store.commit(files, by=by, drop=tuple(name for name in published if name not in files))

@@ -153,8 +153,11 @@ class Models:
         schema: Mapping[str, Any] | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
+        begins: bool = False,
     ) -> Reply:
         """The journaled reply, or a new one: limited, checked, repaired once, journaled.
+
+        A row's first call `begins` it, and waits in front of calls that go on with others.
 
         Raises:
             ReplyFault: the reply does not fit `schema` after one repair.
@@ -173,18 +176,18 @@ class Models:
             seed=seed,
         )
         try:
-            return await self._answer(alias, request)
+            return await self._answer(alias, request, begins=begins)
         except ReplyFault as fault:
             if fault.kind in ("cut", "refused", "too long") or fault.raw is None or request.schema is None:
                 raise
             return await self._answer(alias, _repair(request, fault))
 
-    async def _answer(self, alias: str, request: Request) -> Reply:
+    async def _answer(self, alias: str, request: Request, *, begins: bool = False) -> Reply:
         """One journaled exchange; only a reply that fits is journaled, so a bad one is never served again."""
         name = key(request)
         reply = self.journal.get(name)
         if reply is None:
-            reply = await self._send(alias, name, request)
+            reply = await self._send(alias, name, request, begins=begins)
         self._count(reply)
         if request.schema is None:
             parsed = None
@@ -200,7 +203,7 @@ class Models:
             await self.journal.put(name, reply)
         return replace(reply, parsed=parsed)
 
-    async def _send(self, alias: str, name: bytes, request: Request) -> Reply:
+    async def _send(self, alias: str, name: bytes, request: Request, *, begins: bool) -> Reply:
         lane = self._lane(alias)
         if self.aliases[alias].batch:
             from qdcgen.model.batches import DISCOUNT
@@ -216,7 +219,7 @@ class Models:
         reply = None
         began = time.perf_counter()
         try:
-            reply = await lane.ask(request)
+            reply = await lane.ask(request, begins=begins)
         except RowFault as fault:
             if fault.paid is not None:  # an empty reply or a refusal costs what any other does
                 reply = fault.paid

@@ -45,14 +45,20 @@ class Ceiling:
         self.now = float(most)
         self._goal = float(most)
         self._busy = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._first: deque[asyncio.Future[None]] = deque()
+        self._later: deque[asyncio.Future[None]] = deque()
         self._cuts = 0
 
-    async def enter(self) -> int:
-        """Wait for a place; gives the number of cuts so far, to be handed to `throttled`."""
-        if self._waiting or self._busy >= int(self.now):
+    async def enter(self, *, begins: bool = False) -> int:
+        """Wait for a place; gives the number of cuts so far, to be handed to `throttled`.
+
+        A call that `begins` its row goes before calls that go on with one: otherwise the last rows of a run take their
+        calls one after another while all other places are empty (2,000 rows of two calls of 0.2 s, 64 at once: 0.957
+        of the bound and 0.974 with it).
+        """
+        if self._first or self._later or self._busy >= int(self.now):
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(place)
+            (self._first if begins else self._later).append(place)
             try:
                 await place
             except BaseException:
@@ -70,8 +76,8 @@ class Ceiling:
         self._next()
 
     def _next(self) -> None:
-        while self._waiting and self._busy < int(self.now):
-            place = self._waiting.popleft()
+        while (waiting := self._first or self._later) and self._busy < int(self.now):
+            place = waiting.popleft()
             if not place.done():
                 self._busy += 1
                 place.set_result(None)
@@ -128,8 +134,8 @@ class Lane:
         self._answered = 0
         self._refused: ModelRefused | None = None
 
-    async def ask(self, request: Request) -> Reply:
-        """One reply, whatever it takes within the budget of tries.
+    async def ask(self, request: Request, *, begins: bool = False) -> Reply:
+        """One reply, whatever it takes within the budget of tries; `begins`: see `Ceiling.enter`.
 
         Raises:
             Incomplete: still no answer after TRIES tries, and no other call came through in that time: an outage.
@@ -139,7 +145,7 @@ class Lane:
         wait, failed, others = FIRST_WAIT, 0, self._answered
         while True:
             estimate = await self._room(request)
-            cuts = await self.ceiling.enter()
+            cuts = await self.ceiling.enter(begins=begins)
             try:
                 if self._refused is not None:
                     raise self._refused

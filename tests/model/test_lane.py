@@ -146,6 +146,27 @@ def test_the_ceiling_never_falls_below_one():
     assert ceiling.now == 1
 
 
+def test_a_call_that_begins_its_row_goes_before_those_that_go_on_with_one():
+    async def go():
+        ceiling, order = Ceiling(1), []
+
+        async def call(name, begins):
+            await ceiling.enter(begins=begins)
+            order.append(name)
+            ceiling.leave()
+
+        await ceiling.enter()
+        calls = [
+            asyncio.ensure_future(call(*one)) for one in [("b2", False), ("c1", True), ("a2", False), ("d1", True)]
+        ]
+        await asyncio.sleep(0)
+        ceiling.leave()
+        await asyncio.wait_for(asyncio.gather(*calls), 5)
+        return order
+
+    assert asyncio.run(go()) == ["c1", "d1", "b2", "a2"]
+
+
 def test_a_cancelled_call_gives_its_place_back():
     async def go():
         ceiling = Ceiling(1)
