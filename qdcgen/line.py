@@ -156,7 +156,7 @@ class Line:
         local: Any = parts.find("executors", "local")
         executor = local(batches=max(3, 2 * flight // rows + 2))  # twice the calls in flight, and one to spare
         await self._judge_ready(waiting)
-        gc.freeze()  # what stands by now lives as long as the run: looking through it again took 7 % of the rows a second
+        gc.freeze()  # what stands by now stays for the run: looking through it again took 7 % of the speed
         running = executor.run(missing, self._make, lambda: bool(self.stopped_by or self.capped))
         async with contextlib.aclosing(running) as results:
             async for done in results:
