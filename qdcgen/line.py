@@ -21,16 +21,18 @@ from qdcgen.parts import Tools
 from qdcgen.plan import Plan
 from qdcgen.plan import Strategy as Drawn
 from qdcgen.report.live import Live, Progress
+from qdcgen.rows import stream
 from qdcgen.store import digest, frame_of, packed, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import polars as pl
 
     from qdcgen.model.journal import Journal
+    from qdcgen.parts import Ask
     from qdcgen.recipe import Recipe
-    from qdcgen.rows import Row
+    from qdcgen.rows import Reply, Row
     from qdcgen.store import Store
 
 __all__ = ["GROUP", "LOG_EVERY", "Line", "budget_of", "plan_of"]
@@ -211,9 +213,12 @@ class Line:
 
         def tools(label: str) -> Tools:
             return Tools(
+                ask=self._asking(label),
+                embed=self.recipe.measure.embedder.part.embed,
                 kept=lambda: kept(label),
                 scratch=self._scratch.setdefault(label, {}),
                 fields=self.recipe.fields,
+                taxonomies=self.recipe.taxonomies,
             )
 
         judged = await judge(rows, self.recipe.filters, tools)
@@ -228,6 +233,15 @@ class Line:
         self._seen["accepted"] = len(self._filled)
         self._show()
         return rounds.verdict_table(judged)
+
+    def _asking(self, label: str) -> Ask:
+        """The `ask` of a filter: seeded by what it asks, so that the same question on another day is in the journal."""
+
+        async def ask(alias: str, messages: Sequence[Mapping[str, str]], **settings: Any) -> Reply:
+            seed = stream(label, digest([dict(message) for message in messages])) & 0x7FFFFFFF
+            return await self.models.ask(alias, messages, seed=seed, **settings)
+
+        return ask
 
     def _drop_stale_verdicts(self) -> bool:
         """Take out what other filters said. True when a run that had been made whole is judged anew."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from qdcgen.errors import QdcgenError, nearest
-from qdcgen.rows import Draft, Measure, Reply, Row, Taxonomy, Verdict, stream
+from qdcgen.rows import Cell, Draft, Measure, Reply, Row, Taxonomy, Verdict, stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -93,6 +93,10 @@ def _nothing_is(_values: Mapping[str, str]) -> bool:
     return False
 
 
+def _no_neighbour(_cell: Cell) -> Row | None:
+    return None
+
+
 def _no_vectors(_texts: Sequence[str]) -> Any:
     message = "this part was not given an embedder"
     raise LookupError(message)
@@ -105,7 +109,8 @@ class Tools:
     `ask` calls a model; `render(source, names)` fills a bounded, sandboxed template; `rng(name)` is the row's own
     random stream of that name; `embed(texts)` gives (n, dim) float32 rows of unit length; `kept()` yields, in plan
     order, the rows that this filter has let through so far; `scratch` is the part's own for one invocation, and holds
-    only what can be worked out again from `kept()`.
+    only what can be worked out again from `kept()`. `near(cell)` is the accepted row of an earlier round whose region
+    lies nearest to the cell's, None where there is none.
     """
 
     ask: Ask = _no_model
@@ -116,6 +121,9 @@ class Tools:
     scratch: dict[str, Any] = field(default_factory=dict)
     fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Declared fields of a row → JSON Schema."""
+    taxonomies: Mapping[str, Taxonomy] = field(default_factory=dict)
+    """Axis → tree, as the recipe declares them."""
+    near: Callable[[Cell], Row | None] = _no_neighbour
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "qdcgen"
 LEVELS = {
     0: {"errors", "rows", "safe"},
     1: {
+        "axes",
         "intervals",
         "likeness",
         "model",
@@ -37,7 +38,7 @@ LEVELS = {
     },
     3: {"agree", "generate", "judge", "ledger", "line", "measure", "plan", "publish", "rounds", "schema"},
     4: {"preview", "review", "run", "start", "testing"},
-    5: {"cli"},
+    5: {"cli", "cli_taxonomy"},
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names}
 SHELVES = {"embedders", "executors", "exporters", "filters", "layers", "metrics", "steps"}
