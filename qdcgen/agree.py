@@ -1,16 +1,23 @@
-"""Whether a run folder is of this recipe: what its rows were made from, key by key."""
+"""Whether a run folder is of this recipe: what its rows were made from, key by key, and which of them still stand.
+
+A change of regions (taxonomies, strategies, what is forbidden) refuses nothing: rows whose region is as it was stay as
+they are, byte for byte, and only what is new is owed (see `refresh`). Where accepted rows would have to leave `data/`,
+it takes `--replace`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import polars as pl
 
+from qdcgen import axes, rounds
 from qdcgen.errors import RunDiffers
-from qdcgen.store import dumps
+from qdcgen.store import dumps, packed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from qdcgen.recipe import Recipe
     from qdcgen.store import Store
@@ -19,6 +26,8 @@ __all__ = ["agree", "made_from"]
 
 LONGEST = 60
 """Characters of a value that a refusal shows."""
+MOST = 12
+"""Regions that are named."""
 
 
 def made_from(recipe: Recipe) -> dict[str, Any]:
@@ -29,10 +38,8 @@ def made_from(recipe: Recipe) -> dict[str, Any]:
     keys = ("model", "temperature", "top_p", "max_tokens")  # not the address: servers move
     for alias, settings in said["models"].items():
         found |= {f"models.{alias}.{key}": settings[key] for key in keys}
-    found |= {f"taxonomy.{axis}": digest[:16] for axis, digest in said["taxonomy"].items()}
     found["taxonomy"], found["layers"] = list(said["taxonomy"]), list(said["layers"])
-    found["strategies"] = said["strategies"]
-    found["forbid"] = said["forbid"]
+    found["forbid"] = [entry for entry in said["forbid"] if not set(entry) <= set(said["taxonomy"])]  # of layers
     found |= {f"layers.{axis}": settings for axis, settings in said["layers"].items()}
     found |= {f"generate.{number}": settings for number, settings in enumerate(said["generate"])}
     return dict(_leaves("", orjson.loads(orjson.dumps(found))))
@@ -45,11 +52,11 @@ def _leaves(above: str, value: Any) -> Iterator[tuple[str, Any]]:
     yield from below or [(above, value)]
 
 
-def agree(store: Store, recipe: Recipe, *, replace: bool) -> None:
-    """Make sure that the folder is of this recipe; with `replace`, make it so.
+def agree(store: Store, recipe: Recipe, *, replace: bool) -> list[str]:
+    """Make sure that the folder is of this recipe; with `replace`, make it so. Gives remarks on what that took.
 
     Raises:
-        RunDiffers: rows would be made differently; names each key with both values.
+        RunDiffers: rows would be made differently, or accepted rows would leave `data/`; names each key or region.
     """
     now = made_from(recipe)
     said = store.read("run.json")
@@ -64,19 +71,74 @@ def agree(store: Store, recipe: Recipe, *, replace: bool) -> None:
             "choose another folder with --out, or start this one over with --replace (replies are kept and reused)"
         )
         raise RunDiffers("\n".join(lines))
+    remarks: list[str] = []
+    files: dict[str, tuple[bytes, int | None]] = {}
     if differing:
-        store.commit({}, drop=tuple(name for name in store.files if name != "run.json"))
+        kept = ("run.json", *store.names("axes"))  # what a model was asked for is not asked again
+        store.commit({}, drop=tuple(name for name in store.files if name not in kept))
+    elif said:
+        files, remarks = _refreshed(store, recipe, said.get("drawn_from"), replace=replace)
     invocations = said["invocations"] if said and not differing else []
     home = str(recipe.folder)
-    store.commit(
-        {
-            "recipe.yaml": (recipe.source.encode(), None),
-            "run.json": (
-                dumps({"format": 1, "recipe_folder": home, "made_from": now, "invocations": invocations}),
-                None,
-            ),
-        }
-    )
+    told = {
+        "format": 1,
+        "recipe_folder": home,
+        "made_from": now,
+        "drawn_from": rounds.drawn_from(recipe),
+        "invocations": invocations,
+    }
+    files |= {
+        f"axes/{axis}.json": (dumps(axes.document(tree)), None)
+        for axis, tree in recipe.taxonomies.items()
+        if getattr(recipe.taxonomy[axis], "grow", None) is None
+    }
+    files["prints.parquet"] = packed(_prints(rounds.regions(recipe).prints))
+    store.commit({**files, "recipe.yaml": (recipe.source.encode(), None), "run.json": (dumps(told), None)})
+    return remarks
+
+
+def _refreshed(
+    store: Store, recipe: Recipe, before: str | None, *, replace: bool
+) -> tuple[dict[str, tuple[bytes, int | None]], list[str]]:
+    """Files that write down which rows no longer stand, and what to say of it."""
+    if before == rounds.drawn_from(recipe):
+        return {}, []
+    gone = rounds.retired(store)
+    made = rounds.made(store, ["_id", "_mix"])
+    if made.is_empty():
+        return {}, []
+    prints: dict[str, dict[str, str]] = {}
+    for axis, leaf, told in store.table("prints.parquet").iter_rows():
+        prints.setdefault(axis, {})[leaf] = told
+    now = rounds.regions(recipe).retired(made, prints, gone)
+    back = gone.filter(~pl.col("_id").is_in(now["_id"].implode()))
+    leaving = now.filter(~pl.col("_id").is_in(gone["_id"].implode()))
+    dropped = leaving.filter(pl.col("_id").is_in(rounds.standing_ids(store, recipe).implode()))
+    counts = [
+        f"  {reason}: {count} {'row' if count == 1 else 'rows'}"
+        for reason, count in dropped.group_by("reason", maintain_order=True).len().iter_rows()
+    ]
+    more = [f"  and {len(counts) - MOST} more regions"] if len(counts) > MOST else []
+    if dropped.height and not replace:
+        lines = [f"{store.folder}: {dropped.height} accepted rows are in regions that {recipe.file} no longer has:"]
+        lines += [*counts[:MOST], *more]
+        lines.append("--replace moves them to rejected/ with the reason, all other rows stay as they are;")
+        lines.append("or choose another folder with --out")
+        raise RunDiffers("\n".join(lines))
+    remarks = []
+    if dropped.height:
+        remarks += [f"{dropped.height} accepted rows moved to rejected/:", *counts[:MOST], *more]
+    if back.height:
+        remarks.append(f"{back.height} rows came back: their regions are as they were")
+    if not now.height and not gone.height:
+        return {}, remarks
+    return {"retired.parquet": packed(now)}, remarks
+
+
+def _prints(prints: Mapping[str, Mapping[str, str]]) -> pl.DataFrame:
+    """What the rows that stand were told of their leaves: `axis`, `leaf`, `print`; see `refresh.prints`."""
+    rows = [(axis, leaf, told) for axis, of in prints.items() for leaf, told in of.items()]
+    return pl.DataFrame(rows, schema={"axis": pl.String, "leaf": pl.String, "print": pl.String}, orient="row")
 
 
 def _short(value: Any) -> str:

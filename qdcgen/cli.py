@@ -158,8 +158,19 @@ def run(
     out: Out = None,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="Start the folder over for a changed recipe; unchanged requests cost nothing."),
+        typer.Option(
+            "--replace",
+            help="Let rows go that a changed recipe no longer asks for, or start over where it asks differently; "
+            "unchanged requests cost nothing.",
+        ),
     ] = False,
+    select: Annotated[
+        list[str] | None,
+        typer.Option("--select", metavar="AXIS:PATTERN", help="Make only these regions now, e.g. topic:cards/**."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="AXIS:PATTERN", help="Leave these regions for later.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     log_format: Annotated[
@@ -175,13 +186,22 @@ def run(
     130 interrupted.
     """
     from qdcgen.run import run as run_recipe
+    from qdcgen.selection import Selection
 
     loaded = _loaded(recipe, overrides, allow_dir)
     if log_format not in ("text", "json"):
         raise typer.BadParameter(f"expected text or json, found {log_format!r}", param_hint="--log-format")
     log = _log_json if log_format == "json" else None
     folder = out or Path("runs") / loaded.name
-    outcome = run_recipe(loaded, folder, replace=replace, quiet=quiet, trace=trace, log=log)
+    outcome = run_recipe(
+        loaded,
+        folder,
+        replace=replace,
+        selection=Selection(tuple(select or ()), tuple(exclude or ())),
+        quiet=quiet,
+        trace=trace,
+        log=log,
+    )
     if as_json:
         _print_json(outcome.results)
     elif outcome.report is not None:

@@ -104,9 +104,12 @@ async def rows(
     asked: Sequence[Asked],
     models: Models,
     *,
+    round_: int = 0,
+    near: Callable[[Cell], Row | None] = lambda _cell: None,
+    embed: Callable[[Sequence[str]], Any] | None = None,
     done: Callable[[Row], None] = lambda _row: None,
 ) -> list[Row]:
-    """Make every planned row, side by side; in the order of `asked`.
+    """Make every planned row, side by side; in the order of `asked`. `near` and `embed`: see `Tools`.
 
     Raises:
         ModelRefused, Incomplete: the run cannot go on; the other rows of the batch are given up, their replies kept.
@@ -114,11 +117,13 @@ async def rows(
         CapReached, Stopped: not every row was begun; what was in flight has come in and is journaled.
     """
     waiting: list[Deferred] = []
-    steps, fields = list(_named_apart(recipe.generate)), recipe.fields
+    steps = list(_named_apart(recipe.generate))
+    given: dict[str, Any] = {"fields": recipe.fields, "taxonomies": recipe.taxonomies, "near": near}
+    given |= {"embed": embed} if embed is not None else {}
 
     async def one(cell: Cell, names: dict[str, Any], fault: RowFault | None) -> Row | None:
         try:
-            row = await _row(steps, fields, Draft(cell, names), models, fault)
+            row = await _row(steps, given, Draft(cell, names, round=round_), models, fault)
         except Deferred as wait:
             waiting.append(wait)
             return None
@@ -142,7 +147,7 @@ async def rows(
 
 async def _row(
     steps: Sequence[tuple[str, Entry]],
-    fields: Mapping[str, Mapping[str, Any]],
+    given: Mapping[str, Any],
     draft: Draft,
     models: Models,
     fault: RowFault | None,
@@ -155,9 +160,11 @@ async def _row(
                 ask=_ask(models, draft, name),
                 render=template.render,
                 rng=_rng(draft.cell.id, name),
-                fields=fields,
+                **given,
             )
             await entry.part.take(draft, tools)
+            if draft.whole:
+                break
     except RowFault as reason:
         return _finished(draft, reason.kind, str(reason))
     except QdcgenError:  # the run's business, not this row's
@@ -210,4 +217,5 @@ def _finished(draft: Draft, fault: str | None, reason: str | None) -> Row:
         models=tuple(sorted(draft.models)),
         fault=fault,
         reason=reason[:2000] if reason else None,
+        generation=draft.generation,
     )

@@ -1,12 +1,12 @@
 """What became of everything that was planned: per row and per node. Pure.
 
 Every candidate that was made ends in exactly one state, so that at any moment
-attempted = failed + refused + rejected (by filter) + duplicate + surplus + accepted + unjudged.
+attempted = failed + refused + rejected (by filter) + duplicate + surplus + retired + accepted + unjudged.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
@@ -17,18 +17,37 @@ if TYPE_CHECKING:
 
     from qdcgen.rows import Taxonomy
 
-__all__ = ["STATES", "attempts", "lines", "shortfall"]
+__all__ = ["RETIRED", "STATES", "Wanted", "attempts", "lines", "shortfall"]
 
-STATES = ("failed", "refused", "rejected", "duplicate", "surplus", "accepted", "unjudged")
+STATES = ("failed", "refused", "rejected", "duplicate", "surplus", "retired", "accepted", "unjudged")
 """`refused`: the model declined; `surplus`: kept by every filter, but its slot was filled already (after filters were
-changed) or lies beyond a target that was lowered; `unjudged`: not judged yet."""
+changed) or lies beyond a target that was lowered; `retired`: its region is no longer in the recipe; `unjudged`: not
+judged yet."""
+
+RETIRED = {"_id": pl.String, "reason": pl.String, "was": pl.String}
+"""Rows whose region left the recipe: why, and what its nodes were then (JSON: axis → print of the node)."""
 
 
-def attempts(raw: pl.DataFrame, verdicts: pl.DataFrame, target: int) -> pl.DataFrame:
+class Wanted(NamedTuple):
+    """Which slots are to be filled: those below `rows`, or `slots` where the run was drawn from several plans."""
+
+    rows: int
+    """Accepted rows to end with."""
+    slots: pl.Series | None = None
+
+    def holds(self, column: str = "_slot") -> pl.Expr:
+        """Whether the slot in `column` is to be filled."""
+        return pl.col(column) < self.rows if self.slots is None else pl.col(column).is_in(self.slots.implode())
+
+
+def attempts(
+    raw: pl.DataFrame, verdicts: pl.DataFrame, wanted: Wanted, retired: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """`raw` (one row per candidate, in plan order) with `_state`, `_filter` (who said no) and `_reason`.
 
     `raw` needs `_id`, `_slot`, `_round`, `_fault`, `_reason`; `verdicts` has `_id`, `filter`, `kept`, `reason`, one
-    line per filter that saw the row. A slot is filled by its first candidate that every filter kept.
+    line per filter that saw the row; `retired` has the columns of RETIRED. A slot is filled by its first candidate that
+    every filter kept and that is not retired.
     """
     # No grouping of all rows: 106 MB for 100,000 of them, where the few that were turned down take next to nothing.
     refused = verdicts.filter(~pl.col("kept")).unique("_id", keep="first", maintain_order=True)
@@ -38,11 +57,13 @@ def attempts(raw: pl.DataFrame, verdicts: pl.DataFrame, target: int) -> pl.DataF
         how="left",
         maintain_order="left",
     )
-    standing = pl.col("_fault").is_null() & pl.col("_judged") & pl.col("_by").is_null()
-    marked = joined.with_columns(
-        (standing & (pl.col("_slot") < target)).alias("_standing"),
-        (standing & (pl.col("_slot") >= target)).alias("_beyond"),
+    gone = retired if retired is not None else pl.DataFrame(schema=RETIRED)
+    joined = joined.join(
+        gone.select("_id", pl.col("reason").alias("_gone")), on="_id", how="left", maintain_order="left"
     )
+    standing = pl.col("_fault").is_null() & pl.col("_judged") & pl.col("_by").is_null() & pl.col("_gone").is_null()
+    asked = wanted.holds()
+    marked = joined.with_columns((standing & asked).alias("_standing"), (standing & ~asked).alias("_beyond"))
     filled_by = pl.when(pl.col("_standing")).then(pl.col("_slot"))
     marked = marked.with_columns((pl.col("_standing") & filled_by.is_first_distinct()).alias("_first"))
     state = (
@@ -50,6 +71,8 @@ def attempts(raw: pl.DataFrame, verdicts: pl.DataFrame, target: int) -> pl.DataF
         .then(pl.lit("refused"))
         .when(pl.col("_fault").is_not_null())
         .then(pl.lit("failed"))
+        .when(pl.col("_gone").is_not_null())
+        .then(pl.lit("retired"))
         .when(pl.col("_by").str.starts_with("duplicates"))
         .then(pl.lit("duplicate"))
         .when(pl.col("_by").is_not_null())
@@ -62,7 +85,7 @@ def attempts(raw: pl.DataFrame, verdicts: pl.DataFrame, target: int) -> pl.DataF
         .alias("_state")
     )
     filled = pl.lit("its slot is filled by an earlier candidate")
-    beyond = pl.format("beyond the target of {} rows", pl.lit(target))
+    beyond = pl.format("beyond the target of {} rows", pl.lit(wanted.rows))
     return (
         marked.with_columns(state)
         .with_columns(
@@ -70,6 +93,8 @@ def attempts(raw: pl.DataFrame, verdicts: pl.DataFrame, target: int) -> pl.DataF
             .then(pl.lit("fault"))
             .when(pl.col("_state") == "surplus")
             .then(pl.lit("surplus"))
+            .when(pl.col("_state") == "retired")
+            .then(pl.lit("retired"))
             .otherwise(pl.col("_by"))
             .alias("_filter"),
             pl.when(pl.col("_fault").is_not_null())
@@ -78,15 +103,23 @@ def attempts(raw: pl.DataFrame, verdicts: pl.DataFrame, target: int) -> pl.DataF
             .then(beyond)
             .when(pl.col("_state") == "surplus")
             .then(filled)
+            .when(pl.col("_state") == "retired")
+            .then(pl.col("_gone"))
             .otherwise(pl.col("_why"))
             .alias("_reason"),
         )
-        .drop("_by", "_why", "_judged", "_standing", "_beyond", "_first")
+        .drop("_by", "_why", "_gone", "_judged", "_standing", "_beyond", "_first")
     )
 
 
-def shortfall(given_up: pl.DataFrame, taxonomies: Mapping[str, Taxonomy], most: int = 8) -> list[str]:
-    """The regions that stayed short, worst first, in words: `cards/lost + angry: 3 rows short`."""
+def shortfall(
+    given_up: pl.DataFrame, tried: pl.DataFrame, taxonomies: Mapping[str, Taxonomy], most: int = 8
+) -> list[str]:
+    """The regions that stayed short, worst first, and what became of their candidates, in words.
+
+    `cards/lost + angry: 3 rows short; of 9 candidates 8 rejected by landed, 1 failed`. `given_up` has node ids in the
+    taxonomies' columns, `tried` has paths.
+    """
     if not given_up.height:
         return []
     axes = [axis for axis in taxonomies if axis in given_up.columns]
@@ -95,11 +128,26 @@ def shortfall(given_up: pl.DataFrame, taxonomies: Mapping[str, Taxonomy], most: 
     )
     found = []
     for row in counted.head(most).iter_rows(named=True):
-        region = " + ".join(taxonomies[axis].by_id[row[axis]].path for axis in axes if row[axis] is not None)
-        found.append(f"{region}: {row['_short']} {'row' if row['_short'] == 1 else 'rows'} short")
+        paths = {axis: taxonomies[axis].by_id[row[axis]].path for axis in axes if row[axis] is not None}
+        here = tried.filter([pl.col(axis) == path for axis, path in paths.items()])
+        rows = "row" if row["_short"] == 1 else "rows"
+        found.append(f"{' + '.join(paths.values())}: {row['_short']} {rows} short{_fates(here)}")
     if counted.height > most:
         found.append(f"and {counted.height - most} more regions")
     return found
+
+
+def _fates(tried: pl.DataFrame) -> str:
+    """`; of 9 candidates 8 rejected by landed, 1 failed`."""
+    if tried.is_empty():
+        return "; never asked for"
+    said = []
+    for state, by, count in (
+        tried.group_by("_state", "_filter").len().sort("len", "_state", descending=[True, False]).iter_rows()
+    ):
+        said.append(f"{count} rejected by {by}" if state in ("rejected", "duplicate") else f"{count} {state}")
+    candidates = "candidate" if tried.height == 1 else "candidates"
+    return f"; of {tried.height} {candidates} {', '.join(said)}"
 
 
 def lines(
@@ -152,8 +200,9 @@ def _line(
         return sum(count for (found, _), count in counts.items() if found == state)
 
     rejected = {name: counts.get(("rejected", name), 0) for name in filters if ("rejected", name) in counts}
-    if total("surplus"):
-        rejected["surplus"] = total("surplus")
+    for state in ("surplus", "retired"):
+        if total(state):
+            rejected[state] = total(state)
     return LedgerLine(
         axis=axis,
         node=node,

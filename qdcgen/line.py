@@ -13,15 +13,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from qdcgen import generate, ledger, parts, rounds
-from qdcgen.errors import CapReached, Deferred, Fault, Incomplete, ModelRefused, RecipeError, Stopped
+from qdcgen.errors import CapReached, Deferred, Incomplete, ModelRefused, Stopped
 from qdcgen.judge import judge
 from qdcgen.model.ask import Models
 from qdcgen.model.budget import Budget
+from qdcgen.neighbours import Neighbours
 from qdcgen.parts import Tools
-from qdcgen.plan import Plan
-from qdcgen.plan import Strategy as Drawn
 from qdcgen.report.live import Live, Progress
 from qdcgen.rows import stream
+from qdcgen.selection import Selection
 from qdcgen.store import digest, frame_of, packed, rows_of
 
 if TYPE_CHECKING:
@@ -32,25 +32,15 @@ if TYPE_CHECKING:
     from qdcgen.model.journal import Journal
     from qdcgen.parts import Ask
     from qdcgen.recipe import Recipe
-    from qdcgen.rows import Reply, Row
+    from qdcgen.rows import Cell, Reply, Row
     from qdcgen.store import Store
 
-__all__ = ["GROUP", "LOG_EVERY", "Line", "budget_of", "plan_of"]
+__all__ = ["GROUP", "LOG_EVERY", "Line", "budget_of"]
 
 GROUP = 16
 """Batches whose verdicts are committed together: one manifest and one sync of the folder for all."""
 LOG_EVERY = 1.0
 """Seconds between progress events of `--log-format json`."""
-
-
-def plan_of(recipe: Recipe) -> Plan:
-    """The plan of a recipe: an endless, seeded sequence of mixes."""
-    strategies = [Drawn(strategy.axes, strategy.weight) for strategy in recipe.drawn_together]
-    try:
-        return Plan(recipe.taxonomies, strategies, recipe.forbid, recipe.seed)
-    except RecipeError as error:
-        faults = [Fault(recipe.file, 0, 0, f"{fault.file}: {fault.message}") for fault in error.faults]
-        raise RecipeError(faults) from None
 
 
 def budget_of(recipe: Recipe) -> Budget:
@@ -69,6 +59,7 @@ class Line:
         journal: Journal,
         *,
         quiet: bool,
+        selection: Selection = Selection(),  # noqa: B008  (immutable)
         trace: Callable[[Mapping[str, Any]], None] | None = None,
         log: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
@@ -79,13 +70,15 @@ class Line:
             recipe.models, journal, budget=budget_of(recipe), trace=trace, stopping=lambda: self.stopped_by is not None
         )
         self.quiet = quiet or log is not None
+        self.selection = selection
+        self.wanted = rounds.wanted(store, recipe)
         self.log = log
         self.types = generate.column_types(recipe)
         self.paths = {axis: {node.id: node.path for node in tree.nodes} for axis, tree in recipe.taxonomies.items()}
         self.judges = digest([{entry.name: entry.part.model_dump(mode="json")} for entry in recipe.filters])
         self.stopped_by: int | None = None
         self.capped: CapReached | None = None
-        self.given_up: pl.DataFrame | None = None
+        self.owed: rounds.Owed | None = None
         self.exit_code = 0
         self.remarks: list[str] = []
         self.made_now = 0
@@ -93,6 +86,9 @@ class Line:
         """US dollars over all invocations; None when a price is unknown."""
         self._filled: set[int] = set()
         """Slots that have an accepted row."""
+        self._slots: set[int] = set()
+        """The wanted slots, where they are not a range."""
+        self._near: dict[int, Neighbours] = {}
         self._scratch: dict[str, dict[str, Any]] = {}
         self._uncommitted: list[tuple[list[Row], set[tuple[str, str]]]] = []
         """Rows judged since the last commit, with (row, filter) of every yes."""
@@ -106,7 +102,7 @@ class Line:
         self._listen()
         rejudged = self._drop_stale_verdicts()
         waiting: list[str] = []
-        plan = plan_of(recipe)
+        plan = rounds.plan_of(recipe)
         try:
             with Live(quiet=self.quiet) as live:
                 self._live = live
@@ -119,17 +115,18 @@ class Line:
                     if self.stopped_by is not None or waiting:
                         break
                     tried = rounds.attempts(store, recipe)
-                    owed, self.given_up = rounds.next_round(store, recipe, plan, tried)
-                    if owed.is_empty():
+                    self.owed = rounds.next_round(store, recipe, plan, tried, self.selection)
+                    if self.owed.slots.is_empty():
                         break
                     if rejudged:
-                        self.exit_code, short = 4, recipe.target.rows - len(self._filled)
+                        self.exit_code, short = 4, self.wanted.rows - len(self._filled)
                         self.remarks.append(
-                            f"judged again by the changed filters: {short} rows short of {recipe.target.rows}; "
+                            f"judged again by the changed filters: {short} rows short of {self.wanted.rows}; "
                             "no model was asked. Run again to make them."
                         )
                         return
-                    rounds.freeze(store, len(store.names("plan")), owed)
+                    rounds.freeze(store, recipe, self.owed.slots)
+                    self.wanted = rounds.wanted(store, recipe)
         except (ModelRefused, Incomplete) as error:
             self.exit_code = error.exit_code
             self.remarks.append(f"{error}. Everything finished is saved; run again to go on.")
@@ -141,16 +138,30 @@ class Line:
         elif self.stopped_by is not None:
             self.exit_code = 128 + self.stopped_by
             self.remarks.append("interrupted; everything finished is saved, run again to go on")
-        elif self.exit_code == 0 and self.given_up is not None and self.given_up.height:
+        elif self.exit_code == 0 and self.owed is not None:
+            self._say_what_is_short(self.owed)
+
+    def _say_what_is_short(self, owed: rounds.Owed) -> None:
+        """A run that is not full says so, region by region, and ends with 4."""
+        target = self.recipe.target
+        if short := owed.given_up.height:
             self.exit_code = 4
-            short, most = self.given_up.height, recipe.target.candidates
-            self.remarks.append(f"{short} of {recipe.target.rows} rows short after {most} candidates each:")
-            self.remarks += [f"  {words}" for words in ledger.shortfall(self.given_up, recipe.taxonomies)]
+            tried = rounds.attempts(self.store, self.recipe)
+            bounds = f"{target.candidates} candidates each" + (
+                f" and {target.attempts} in all" if target.attempts is not None else ""
+            )
+            self.remarks.append(f"{short} of {self.wanted.rows} rows short within {bounds}:")
+            self.remarks += [f"  {words}" for words in ledger.shortfall(owed.given_up, tried, self.recipe.taxonomies)]
+        if owed.left_out:
+            self.exit_code = 4
+            self.remarks.append(
+                f"{owed.left_out} rows are owed outside what was selected; run without --select for them"
+            )
 
     async def _make_and_judge(self) -> None:
         """Make every batch that is missing, in any order, and judge each as soon as all before it are judged."""
         every = list(rounds.batches(self.store))
-        missing = [batch for batch in every if batch.raw not in self.store.files]
+        missing = [batch for batch in every if batch.raw not in self.store.files and self._selected(batch)]
         waiting = deque(batch for batch in every if batch.verdicts not in self.store.files)
         self._count_what_stands()
         flight = sum(alias.max_in_flight for alias in self.recipe.models.values())
@@ -167,6 +178,10 @@ class Line:
                     await asyncio.to_thread(self._write, made)  # 20 ms of fsync and 5 of packing a batch, off the loop
                     await self._judge_ready(waiting)
 
+    def _selected(self, batch: rounds.Batch) -> bool:
+        """Whether any of its rows is; a batch that an earlier invocation planned is then made whole."""
+        return bool(batch.slots.select(self.selection.of(self.recipe).any()).item())
+
     async def _make(self, batch: rounds.Batch) -> tuple[rounds.Batch, list[Row] | None]:
         """The batch with its rows; without, when it was stopped or waits for a provider: its replies are journaled."""
         self._seen["round"] = max(self._seen["round"], batch.round)
@@ -175,6 +190,9 @@ class Line:
                 self.recipe,
                 batch.asked(self.recipe.taxonomies),
                 self.models,
+                round_=batch.round,
+                near=self._neighbours(batch.round),
+                embed=self.recipe.measure.embedder.part.embed,
                 done=self._note,
             )
         except (Stopped, Deferred):
@@ -183,6 +201,12 @@ class Line:
             self.capped = cap
             return batch, None
         return batch, made
+
+    def _neighbours(self, round_: int) -> Callable[[Cell], Row | None]:
+        """`Tools.near` of one round: looks among what was accepted when it began, so that a resume sees the same."""
+        if round_ not in self._near:
+            self._near[round_] = Neighbours(lambda: rounds.accepted_before(self.store, self.recipe, self.types, round_))
+        return self._near[round_].nearest
 
     def _write(self, made: list[tuple[rounds.Batch, list[Row]]]) -> None:
         tables = {batch.raw: frame_of(rows, batch.round, self.types, self.paths) for batch, rows in made}
@@ -228,7 +252,7 @@ class Line:
             self._seen["rejected"][by] = self._seen["rejected"].get(by, 0) + 1
         for row in rows:
             slot = row.cell.slot
-            if row.fault is None and row.id not in refused and slot < self.recipe.target.rows:
+            if row.fault is None and row.id not in refused and self._is_wanted(slot):
                 self._filled.add(slot)
         self._seen["accepted"] = len(self._filled)
         self._show()
@@ -242,6 +266,9 @@ class Line:
             return await self.models.ask(alias, messages, seed=seed, **settings)
 
         return ask
+
+    def _is_wanted(self, slot: int) -> bool:
+        return slot < self.wanted.rows if self.wanted.slots is None else slot in self._slots
 
     def _drop_stale_verdicts(self) -> bool:
         """Take out what other filters said. True when a run that had been made whole is judged anew."""
@@ -279,6 +306,7 @@ class Line:
 
     def _count_what_stands(self) -> None:
         tried = rounds.attempts(self.store, self.recipe)
+        self._slots = set(self.wanted.slots if self.wanted.slots is not None else ())
         counts = dict(tried.group_by("_state").len().iter_rows())
         said = tried.filter(tried["_state"].is_in(["rejected", "duplicate"])).group_by("_filter").len()
         self._filled = set(tried.filter(tried["_state"] == "accepted")["_slot"])
@@ -298,7 +326,7 @@ class Line:
     def _show(self) -> None:
         asked = self.models.asked
         progress = Progress(
-            rows_target=self.recipe.target.rows,
+            rows_target=self.wanted.rows,
             calls=asked.calls,
             journaled=asked.calls - asked.asked,
             tokens_in=asked.tokens_in,

@@ -12,6 +12,9 @@ every N:
 - Pairs. The rows of one axis may be swapped inside their windows without touching quotas. Axis by axis, rows whose
   pairs of leaves were seen before swap leaves where that gains unseen pairs, then evens the counts out. Two axes with
   equal shares need no search: i mod a beside (i + i div lcm(a, b)) mod b repeats no pair before all are seen.
+- Quotas of sub-trees. A taxonomy with bands (`taxonomy.Apportioned`) draws the band first and a leaf of it second,
+  each by its own sequence: a band has its share of the axis's rows, and a leaf its share of its band's rows, to less
+  than one row. Rows swap leaves inside a band only.
 - Forbidden mixes never occur. The leaves of an axis fall into few classes (which entries they match), so whether a
   row can still be completed is read from a small table, exactly. Where forbids and quotas exclude each other, forbids
   win and the leaf that is furthest behind is taken.
@@ -21,17 +24,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, reduce
 from hashlib import sha256
 from heapq import heappop, heappush, heappushpop
-from math import gcd, lcm
+from itertools import combinations
+from math import gcd, lcm, prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from qdcgen.errors import Fault, RecipeError
-from qdcgen.taxonomy import matching, shares
+from qdcgen.taxonomy import Apportioned, matching, shares
+from qdcgen.tway import Odds, first_rows, grouped, numbered, rows_expected, rows_needed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Coverage",
     "Plan",
+    "Saturation",
     "Seen",
     "Strategy",
     "refill",
@@ -92,6 +98,19 @@ class Coverage:
     leaves: Mapping[str, Seen]
     pairs: Mapping[tuple[str, str], Seen]
     all_pairs: Seen
+
+
+class Saturation(NamedTuple):
+    """Rows until 50, 80, 95 and 99 % of something is reached: by the plan's own sequence, and expected at random.
+
+    `planned` is None where `rows`, the rows that were looked at, do not get there.
+    """
+
+    what: str
+    total: int
+    rows: int
+    planned: tuple[int | None, ...]
+    at_random: tuple[int | None, ...]
 
 
 # ── chance without a generator ──────────────────────────────────────────────────────────────────────────────────────
@@ -192,6 +211,53 @@ class _Quota:
         self._nth = _occurrence(self._made)
 
     _nth: Ints = np.empty(0, dtype=np.int64)
+
+
+class _Banded(_Quota):
+    """A quota over bands of numbers, and inside each band one over its numbers.
+
+    `shares` are the bands' exact shares, `parts` the numbers' inside each, `members` the numbers. Windows of `take` are
+    those inside a band, as positions: two positions may swap where both lie in one band (see `bands`) and in each
+    other's windows.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[int],
+        shares: Sequence[Fraction],
+        members: Sequence[Sequence[int]],
+        parts: Sequence[Sequence[Fraction]],
+        key: int,
+    ) -> None:
+        super().__init__(weights, key)
+        self.uniform = False
+        self._turns = _Quota(_whole(shares), key)
+        self._inside = [_Quota(_whole(mine), _key(key, f"band/{number}")) for number, mine in enumerate(parts)]
+        self._members = [np.asarray(mine, dtype=np.int64) for mine in members]
+        self.even = np.asarray([inside.uniform for inside in self._inside])
+        self._counted = (0, np.zeros(len(shares), dtype=np.int64))
+
+    def bands(self, start: int, stop: int) -> Ints:
+        """The band of each position."""
+        return self._turns.take(start, stop)[0]
+
+    def take(self, start: int, stop: int) -> tuple[Ints, Ints, Ints]:
+        """As `_Quota.take`; windows are clipped to these positions."""
+        band = self.bands(start, stop)
+        if self._counted[0] != start:
+            self._counted = (start, np.bincount(self.bands(0, start), minlength=len(self._inside)))
+        before = self._counted[1]
+        number, first, last = (np.empty(len(band), dtype=np.int64) for _ in range(3))
+        for at, (inside, members) in enumerate(zip(self._inside, self._members, strict=True)):
+            rows = np.flatnonzero(band == at)
+            if len(rows):
+                low = int(before[at])
+                mine, earliest, latest = inside.take(low, low + len(rows))
+                number[rows] = members[mine]
+                first[rows] = start + rows[np.maximum(earliest - low, 0)]
+                last[rows] = start + rows[np.minimum(latest - low, len(rows) - 1)]
+        self._counted = (stop, before + np.bincount(band, minlength=len(self._inside)))
+        return number, first, last
 
 
 def _occurrence(numbers: Ints) -> Ints:
@@ -380,12 +446,21 @@ class _Beside(NamedTuple):
 
 
 def _settle(  # noqa: C901, PLR0915 - one pass, told in order; split, it would hand ten arrays around
-    leaf: Ints, first: Ints, last: Ints, beside: Sequence[_Beside], gate: _Gate, states: Ints, key: int, passes: int
+    leaf: Ints,
+    first: Ints,
+    last: Ints,
+    band: Ints | None,
+    beside: Sequence[_Beside],
+    gate: _Gate,
+    states: Ints,
+    key: int,
+    passes: int,
 ) -> None:
     """Swap leaves between rows, in place, where both stay inside their windows and the total cost falls.
 
-    Positions count from 0 in this chunk; windows are clipped to it. Rows whose leaf is forbidden cost most, then rows
-    whose pairs were seen before, then rows whose pairs were seen more often than their share.
+    Positions count from 0 in this chunk; windows are clipped to it. With bands, rows swap inside their
+    band only. Rows whose leaf is forbidden cost most, then rows whose pairs were seen before, then rows whose pairs
+    were seen more often than their share.
     """
     size = len(leaf)
     gated = bool(gate.bad.any())
@@ -420,6 +495,8 @@ def _settle(  # noqa: C901, PLR0915 - one pass, told in order; split, it would h
         mine = leaf[worst, None]
         theirs = leaf[partner]
         fits = (first[partner] <= worst[:, None]) & (last[partner] >= worst[:, None]) & (mine != theirs)
+        if band is not None:
+            fits &= band[partner] == band[worst, None]
         gain = own[worst, None] + own[partner]
         gain -= cost(np.broadcast_to(worst[:, None], partner.shape), theirs, 0)
         gain -= cost(partner, np.broadcast_to(mine, partner.shape), 0)
@@ -514,7 +591,7 @@ class Plan:
             for axis in drawn
         }
         self._axes = sorted(drawn, key=lambda axis: int(self._live[axis].sum()))  # small cycles first: they bend least
-        self._quota = {axis: _Quota(whole[axis], _key(seed, f"axis/{axis}")) for axis in self._axes}
+        self._quota = {axis: self._quota_of(axis, whole[axis]) for axis in self._axes}
         weights = _whole([Fraction(repr(float(strategy.weight))) for strategy in self.strategies])
         self._turns = _Quota(weights, _key(seed, "strategies"))
         self._uses = {axis: np.asarray([axis in s.axes for s in self.strategies]) for axis in self._axes}
@@ -525,6 +602,20 @@ class Plan:
         self._used = dict.fromkeys(self._axes, 0)
         self._had = {axis: np.zeros(self._sizes[axis], dtype=np.int64) for axis in self._axes}
         self._pairs: dict[tuple[str, str], _Pairs] = {}
+
+    def _quota_of(self, axis: str, whole: Sequence[int]) -> _Quota:
+        """The sequence of the axis's leaves: by band first where its taxonomy has several."""
+        tree, key, live = self.taxonomies[axis], _key(self.seed, f"axis/{axis}"), self._live[axis]
+        bands = [] if not isinstance(tree, Apportioned) else tree.bands
+        kept = []
+        for band in bands:
+            alive = [(at, part) for at, part in zip(band.leaves, band.parts, strict=True) if part and live[at]]
+            if alive:
+                kept.append((band.share, [at for at, _ in alive], [part for _, part in alive]))
+        if len(kept) < 2:  # noqa: PLR2004 - one band is none
+            return _Quota(whole, key)
+        shared, members, parts = zip(*kept, strict=True)
+        return _Banded(whole, shared, members, parts, key)
 
     def _check(self) -> None:
         faults = []
@@ -641,6 +732,13 @@ class Plan:
         if before and quota.uniform:
             by = np.lexsort((_hash(key, np.arange(len(rows))), first))  # a fresh permutation of every cycle
             leaf = leaf[by]
+        band = None
+        if isinstance(quota, _Banded):
+            band = quota.bands(begin, begin + len(rows))
+            if before:
+                even = np.flatnonzero(quota.even[band])  # a cycle of a band of equal shares is what has one window
+                mixed_up = np.lexsort((_hash(key, even), first[even]))
+                leaf[even[np.argsort(first[even], kind="stable")]] = leaf[even[mixed_up]]
         for other in before:
             held = self._values[other][start + rows].astype(np.int64)
             here = held < self._sizes[other]
@@ -665,7 +763,7 @@ class Plan:
         if beside or gate.bad.any():
             first, last = np.maximum(first - begin, 0), np.minimum(last - begin, len(rows) - 1)
             passes = max(_PASSES, min(_LONG, 100_000 // len(rows))) if unseen else _EVENING
-            _settle(leaf, first, last, beside, gate, states, key, passes)
+            _settle(leaf, first, last, band, beside, gate, states, key, passes)
         if gate.bad.any():
             self._mend(axis, leaf, beside, states)
         self._had[axis] += np.bincount(leaf, minlength=self._sizes[axis])
@@ -732,7 +830,7 @@ class Plan:
             leaves[axis] = Seen(frame[axis].drop_nulls().n_unique(), odds.total, odds.expected(rows))
         for (one, two), odds in self._odds.items():
             both = frame.select(one, two).drop_nulls()
-            cells = both[one].to_numpy().astype(np.int64) * self._sizes[two] + both[two].to_numpy()
+            cells = numbered([both[one].to_numpy(), both[two].to_numpy()], [self._sizes[one], self._sizes[two]])
             pairs[one, two] = Seen(
                 _distinct(cells, self._sizes[one] * self._sizes[two]), odds.total, odds.expected(rows)
             )
@@ -743,8 +841,117 @@ class Plan:
         )
         return Coverage(rows, leaves, pairs, every)
 
+    def triples(self, rows: int) -> dict[tuple[str, str, str], Seen]:
+        """Triples of leaves in the first `rows` slots, by triple of axes that a strategy draws together.
+
+        The expectation takes leaves of like share together where an axis has more than 64 different shares.
+        """
+        frame = self.slots(0, rows)
+        drawn = [axis for axis in self.taxonomies if axis in self._quota]
+        found: dict[tuple[str, str, str], Seen] = {}
+        for one, two, three in combinations(drawn, 3):
+            if not (self._uses[one] & self._uses[two] & self._uses[three]).any():
+                continue
+            held = frame.select(one, two, three).drop_nulls()
+            sizes = [self._sizes[axis] for axis in (one, two, three)]
+            cells = numbered([held[axis].to_numpy() for axis in (one, two, three)], sizes)
+            odds = self._chances((one, two, three)).coarse()
+            found[one, two, three] = Seen(_distinct(cells, prod(sizes)), odds.total, odds.expected(rows))
+        return found
+
+    def layered(
+        self, drawn: pl.DataFrame, values: Mapping[str, Sequence[str]], forbid: Sequence[Mapping[str, str]]
+    ) -> dict[tuple[str, ...], Seen]:
+        """Pairs and triples of axes with at least one layer in them: what the first rows reach.
+
+        `drawn`: for each of the first slots the value of each layer, as text, null where it has none. `values`: every
+        value a layer can have. `forbid`: all entries of the recipe. At random: as many rows, each axis drawn by its
+        share of these rows and by itself. Values that a layer cannot draw beside a leaf count as missing, unless an
+        entry forbids them together.
+        """
+        frame = self.slots(0, drawn.height)
+        trees = [axis for axis in self.taxonomies if axis in self._quota]
+        sizes = {axis: self._sizes[axis] for axis in trees} | {layer: len(known) for layer, known in values.items()}
+        entries = [
+            {
+                axis: np.asarray(
+                    [value == pattern for value in values[axis]]
+                    if axis in values
+                    else matching(pattern, self.taxonomies[axis]),
+                    dtype=np.bool_,
+                )
+                for axis, pattern in entry.items()
+            }
+            for entry in forbid
+            if entry and set(entry) <= set(sizes)
+        ]
+        forbids = _Forbids(sizes, entries)
+        columns = {axis: frame[axis].cast(pl.Int64).fill_null(-1).to_numpy() for axis in trees}
+        for layer, known in values.items():
+            places = pl.DataFrame({layer: known}, schema={layer: pl.String}).with_row_index("place")
+            found = drawn.select(layer).join(places, on=layer, how="left", maintain_order="left")["place"]
+            columns[layer] = found.cast(pl.Int64).fill_null(-1).to_numpy()
+        live = {axis: np.flatnonzero(self._quota[axis].weights) for axis in trees}
+        live |= {layer: np.arange(len(known)) for layer, known in values.items()}
+        told: dict[tuple[str, ...], Seen] = {}
+        for axes in (*combinations(sizes, 2), *combinations(sizes, 3)):
+            in_trees = [self._uses[axis] for axis in axes if axis in self._uses]
+            if len(in_trees) == len(axes) or (in_trees and not reduce(np.logical_and, in_trees).any()):
+                continue
+            rows = np.flatnonzero(reduce(np.logical_and, [columns[axis] >= 0 for axis in axes]))
+            held = [columns[axis][rows] for axis in axes]
+            active = forbids.active(axes)
+            marks = [np.asarray(forbids.marks[axis], dtype=object) for axis in axes]
+            rate = (reduce(np.bitwise_and.outer, marks) & active == 0).astype(np.float64)
+            shared = [
+                np.bincount(one, minlength=sizes[axis]) / max(1, len(rows))
+                for axis, one in zip(axes, held, strict=True)
+            ]
+            mass = [
+                np.bincount(forbids.kinds[axis], weights=share, minlength=len(mark))
+                for axis, share, mark in zip(axes, shared, marks, strict=True)
+            ]
+            allowed = float((reduce(np.multiply.outer, mass) * rate).sum())
+            odds = Odds(
+                [
+                    grouped(forbids.kinds[axis][live[axis]], share[live[axis]])
+                    for axis, share in zip(axes, shared, strict=True)
+                ],
+                rate / allowed if allowed else rate,
+            ).coarse()
+            size = [sizes[axis] for axis in axes]
+            told[axes] = Seen(_distinct(numbered(held, size), prod(size)), odds.total, odds.expected(len(rows)))
+        return told
+
+    def saturation(self, rows: int, most: int) -> list[Saturation]:
+        """Rows that leaves, and pairs of leaves, take to be reached, all axes together; from the plan's own sequence.
+
+        Looks at `rows` slots, and at twice as many again and again up to `most` while 99 % was not reached.
+        """
+        leaves = [self._chances((axis,)) for axis in self._quota]
+        pairs = list(self._odds.values())
+        wanted: list[tuple[str, list[tuple[str, ...]], list[Odds]]] = [
+            ("leaves", [(axis,) for axis in self._quota], leaves)
+        ]
+        if pairs:
+            wanted.append(("pairs", [*self._odds], pairs))
+        while True:
+            frame = self.slots(0, rows)
+            found = []
+            for what, groups, odds in wanted:
+                firsts = [_firsts(frame, axes, [self._sizes[axis] for axis in axes]) for axes in groups]
+                total = sum(one.total for one in odds)
+                found.append((what, total, rows_needed(np.sort(np.concatenate(firsts)), total), odds))
+            if rows >= most or all(needed[-1] for _, total, needed, _ in found if total):
+                break
+            rows = min(most, 2 * max(1, rows))
+        return [
+            Saturation(what, total, rows, tuple(needed), tuple(rows_expected(odds)))
+            for what, total, needed, odds in found
+        ]
+
     @cached_property
-    def _odds(self) -> dict[tuple[str, str], _Odds]:
+    def _odds(self) -> dict[tuple[str, str], Odds]:
         """The chance of each pair of leaves in one random row, by pair of axes, in the order of the taxonomies."""
         drawn = [axis for axis in self.taxonomies if axis in self._quota]
         together = [(one, two) for number, one in enumerate(drawn) for two in drawn[number + 1 :]]
@@ -752,14 +959,14 @@ class Plan:
             (one, two): self._chances((one, two)) for one, two in together if (self._uses[one] & self._uses[two]).any()
         }
 
-    def _chances(self, axes: tuple[str, ...]) -> _Odds:
-        """The chance in one random row of each leaf of one axis, or of each pair of leaves of two."""
-        sides = [_grouped(self._quota[axis], self._forbids.kinds[axis]) for axis in axes]
+    def _chances(self, axes: tuple[str, ...]) -> Odds:
+        """The chance in one random row of each leaf of one axis, or of each combination of leaves of several."""
+        sides = []
+        for axis in axes:
+            quota = self._quota[axis]
+            sides.append(grouped(self._forbids.kinds[axis][quota.live], quota.weights[quota.live] / quota.total))
         marks = [np.asarray(self._forbids.marks[axis], dtype=object) for axis in axes]
-        if len(axes) == 1:  # a second side with one leaf that is always there
-            sides.append((np.zeros(1, dtype=np.int64), np.ones(1), np.ones(1)))
-            marks.append(np.asarray([-1], dtype=object))
-        both = np.bitwise_and.outer(marks[0], marks[1])
+        both = reduce(np.bitwise_and.outer, marks)
         rate = np.zeros(both.shape)
         for weight, strategy in zip(self._turns.weights.tolist(), self.strategies, strict=True):
             if not set(axes) <= set(strategy.axes):
@@ -770,7 +977,7 @@ class Plan:
             rest = self._forbids.joint([axis for axis in strategy.axes if axis not in axes], masses, active)
             known = {mark: sum(odds for bits, odds in rest.items() if bits & mark == 0) for mark in set(both.flat)}
             rate += weight / self._turns.total / allowed * np.vectorize(known.__getitem__, otypes=[float])(both)
-        return _Odds(sides[0], sides[1], rate)
+        return Odds(sides, rate)
 
     def _masses(self, axis: str) -> list[float]:
         """The share of each class of leaves."""
@@ -794,55 +1001,31 @@ _MIX = 0.5
 # ── later rounds ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def refill(asked: pl.DataFrame, accepted: pl.Series, candidates: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+def refill(
+    asked: pl.DataFrame, accepted: pl.Series, candidates: int, forgiven: pl.Series | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(slots that are owed one more candidate, slots given up), each in slot order with the columns of `asked`.
 
     `asked`: the frozen slots of all rounds so far, one row per candidate asked for (column `slot`, and what goes with
-    it). `accepted`: numbers of the slots that have an accepted row. A slot is given up at `candidates` candidates.
+    it). `accepted`: numbers of the slots that have an accepted row. A slot is given up at `candidates` candidates;
+    `forgiven` has a slot's number once for each candidate that does not count against it.
     """
     taken = pl.Series("slot", accepted).cast(asked.schema["slot"]).unique()
     lacking = asked.join(pl.DataFrame({"slot": taken}), on="slot", how="anti")
-    had = lacking.group_by("slot").agg(pl.len().alias("_had"))
+    had = lacking.group_by("slot").agg(pl.len().cast(pl.Int64).alias("_had"))
+    free = pl.Series("slot", forgiven if forgiven is not None else []).cast(asked.schema["slot"])
+    freed = pl.DataFrame({"slot": free}).group_by("slot").agg(pl.len().cast(pl.Int64).alias("_free"))
     once = lacking.unique("slot", keep="first", maintain_order=True).sort("slot")
-    counted = once.join(had, on="slot", how="left", maintain_order="left")
-    owed = counted.filter(pl.col("_had") < candidates).drop("_had")
-    return owed, counted.filter(pl.col("_had") >= candidates).drop("_had")
+    counted = once.join(had.join(freed, on="slot", how="left"), on="slot", how="left", maintain_order="left")
+    more = pl.col("_had") - pl.col("_free").fill_null(0) < candidates
+    return counted.filter(more).drop("_had", "_free"), counted.filter(~more).drop("_had", "_free")
 
 
-_Side = tuple["Ints", "Floats", "Floats"]
-"""Leaves of one axis in groups that chance treats alike: class, share and how many, of each group."""
-
-
-def _grouped(quota: _Quota, kinds: Ints) -> _Side:
-    table = np.stack([kinds[quota.live], quota.weights[quota.live]], axis=1)
-    distinct, many = np.unique(table, axis=0, return_counts=True)
-    return distinct[:, 0], distinct[:, 1] / quota.total, many.astype(np.float64)
-
-
-class _Odds:
-    """The chance in one random row of each outcome (leaf of one side, leaf of the other): share x share x rate."""
-
-    def __init__(self, one: _Side, two: _Side, rate: Floats) -> None:
-        self.one, self.two, self.rate = one, two, rate
-        by_kind = [
-            np.bincount(kinds, weights=many, minlength=size)
-            for (kinds, _, many), size in zip((one, two), rate.shape, strict=True)
-        ]
-        self.total = int((np.outer(*by_kind) * (rate > 0)).sum())
-
-    def expected(self, rows: int) -> float:
-        """How many different outcomes `rows` independent rows are expected to show: the sum of 1-(1-P)^rows."""
-        if not rows:
-            return 0.0
-        kinds, share, many = self.two
-        found = 0.0
-        step = max(1, 2**20 // len(kinds))  # 8 MiB at a time
-        for start in range(0, len(self.one[0]), step):
-            mine, my_share, my_many = (part[start : start + step] for part in self.one)
-            chance = np.minimum(my_share[:, None] * share * self.rate[np.ix_(mine, kinds)], 1.0)
-            with np.errstate(divide="ignore"):  # an outcome of chance 1 is certain: log(0)
-                found += float(my_many @ -np.expm1(rows * np.log1p(-chance)) @ many)
-        return found
+def _firsts(frame: pl.DataFrame, axes: Sequence[str], sizes: Sequence[int]) -> Ints:
+    """Rows of the frame in which a combination of leaves of these axes stands for the first time."""
+    held = frame.select("slot", *axes).drop_nulls()
+    cells = numbered([held[axis].to_numpy() for axis in axes], sizes)
+    return held["slot"].to_numpy().astype(np.int64)[first_rows(cells, prod(sizes))]
 
 
 def _distinct(cells: Ints, room: int) -> int:

@@ -20,15 +20,16 @@ PART_ROWS = 100_000
 
 
 def state(store: Store) -> str:
-    """Changes when, and only when, rows or verdicts do."""
-    return digest(
-        [(name, entry.sha256) for name, entry in sorted(store.files.items()) if name.startswith(("raw", "verd"))]
-    )
+    """Changes when, and only when, rows or verdicts do, or which rows still stand."""
+    told = ("raw/", "verdicts/", "retired.")
+    return digest([(name, entry.sha256) for name, entry in sorted(store.files.items()) if name.startswith(told)])
 
 
 def publish(store: Store, recipe: Recipe) -> None:
     """Write `data/` and `rejected/`: what users load, in plan order."""
-    by = f"{state(store)}-{recipe.target.rows}"
+    want = rounds.wanted(store, recipe)
+    slots = want.slots.to_list() if want.slots is not None else None
+    by = digest([state(store), want.rows, slots])
     published = [*store.names("data"), *store.names("rejected")]
     if published and all(store.files[name].by == by for name in published):
         return

@@ -10,30 +10,45 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from qdcgen import ledger
+from qdcgen.errors import Fault, RecipeError
 from qdcgen.generate import Asked
-from qdcgen.plan import refill
-from qdcgen.store import packed, rows_of
+from qdcgen.ledger import RETIRED, Wanted
+from qdcgen.plan import Plan, refill
+from qdcgen.plan import Strategy as Drawn
+from qdcgen.refresh import Regions, drawn, reconciled
+from qdcgen.store import digest, packed, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from qdcgen.judge import Judged
-    from qdcgen.plan import Plan
     from qdcgen.recipe import Recipe
-    from qdcgen.rows import Row
+    from qdcgen.rows import Row, Taxonomy
+    from qdcgen.selection import Selection
     from qdcgen.store import Store
 
 __all__ = [
+    "HOPELESS",
+    "PROBES",
     "Batch",
+    "Owed",
+    "accepted_before",
     "attempts",
     "batch_rows",
     "batches",
+    "drawn_from",
     "freeze",
     "kept_by",
     "made",
+    "named",
     "next_round",
+    "plan_of",
     "planned",
+    "regions",
+    "retired",
+    "standing_ids",
     "verdict_table",
+    "wanted",
 ]
 
 
@@ -91,11 +106,71 @@ def batches(store: Store) -> Iterator[Batch]:
             yield Batch(number, part["batch"][0], part)
 
 
-def freeze(store: Store, number: int, slots: pl.DataFrame) -> None:
-    """Write what round `number` owes, batch by batch."""
+def freeze(store: Store, recipe: Recipe, slots: pl.DataFrame) -> None:
+    """Write what the next round owes, batch by batch, and which plan it was drawn from."""
     size = batch_rows(slots.height)
     frame = slots.with_columns((pl.int_range(pl.len(), dtype=pl.Int64) // size).alias("batch"))
-    store.commit({f"plan/{number:03d}.parquet": packed(frame)})
+    by = f"{drawn_from(recipe)}/{recipe.target.rows}"
+    store.commit({f"plan/{len(store.names('plan')):03d}.parquet": packed(frame)}, by=by)
+
+
+def plan_of(recipe: Recipe) -> Plan:
+    """The plan of a recipe: an endless, seeded sequence of mixes."""
+    strategies = [Drawn(strategy.axes, strategy.weight) for strategy in recipe.drawn_together]
+    try:
+        return Plan(recipe.taxonomies, strategies, recipe.forbid, recipe.seed)
+    except RecipeError as error:
+        faults = [Fault(recipe.file, 0, 0, f"{fault.file}: {fault.message}") for fault in error.faults]
+        raise RecipeError(faults) from None
+
+
+def drawn_from(recipe: Recipe) -> str:
+    """16 hex digits that stand for the plan's whole sequence of mixes."""
+    return digest([recipe.seed, drawn(recipe.taxonomies, recipe.drawn_together, recipe.forbid)])
+
+
+def regions(recipe: Recipe) -> Regions:
+    """Which mixes can be drawn from the recipe as it is now."""
+    return Regions(recipe.taxonomies, recipe.drawn_together, recipe.forbid)
+
+
+def _of_one_plan(store: Store, recipe: Recipe) -> bool:
+    """Whether every round was drawn from the plan as it is now."""
+    now = drawn_from(recipe)
+    return all(store.files[name].by.partition("/")[0] == now for name in store.names("plan"))
+
+
+def wanted(store: Store, recipe: Recipe) -> Wanted:
+    """Which slots are to be filled.
+
+    Drawn from one plan: those below the target. Drawn from several, because regions were added or taken out on the
+    way: all whose region can still be drawn, also beyond the target where a new leaf brought more; only when the target
+    is lower than it was are they cut to it.
+    """
+    target = recipe.target.rows
+    if _of_one_plan(store, recipe):
+        return Wanted(target)
+    valid = _valid(recipe, planned(store))
+    before = max(int(store.files[name].by.partition("/")[2]) for name in store.names("plan"))
+    if target < before and target < valid.height:  # as the plan shares them out, what it does not name in slot order
+        axes = list(recipe.taxonomies)
+        shared = named(plan_of(recipe).slots(0, target), recipe).group_by(axes).len("_want")
+        nth = pl.int_range(pl.len(), dtype=pl.Int64).over(axes)
+        marked = valid.join(shared, on=axes, how="left", nulls_equal=True, maintain_order="left").with_columns(
+            (nth >= pl.col("_want").fill_null(0)).alias("_spare")
+        )
+        valid = marked.sort("_spare", "slot").head(target)
+    return Wanted(max(target, valid.height), valid["slot"].sort())
+
+
+def _valid(recipe: Recipe, before: pl.DataFrame) -> pl.DataFrame:
+    """The slots whose region can be drawn from the recipe as it is now; in slot order."""
+    return regions(recipe).standing(before.unique("slot", keep="first")).sort("slot")
+
+
+def retired(store: Store) -> pl.DataFrame:
+    """Rows whose region left the recipe; see `refresh`."""
+    return store.table("retired.parquet") if "retired.parquet" in store.files else pl.DataFrame(schema=RETIRED)
 
 
 def made(store: Store, columns: list[str] | None = None, *, leave: Sequence[str] = ()) -> pl.DataFrame:
@@ -118,6 +193,11 @@ def verdict_table(judged: list[Judged]) -> pl.DataFrame:
 
 def attempts(store: Store, recipe: Recipe) -> pl.DataFrame:
     """Every candidate with its state; see `ledger.attempts`."""
+    return ledger.attempts(*_history(store, recipe), wanted(store, recipe), retired(store))
+
+
+def _history(store: Store, recipe: Recipe) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Everything that was made and everything that was said of it."""
     columns = ["_id", "_slot", "_round", "_mix", *recipe.taxonomies, *recipe.layers, "_fault", "_reason"]
     raw = made(store, columns)
     if raw.is_empty():
@@ -136,47 +216,137 @@ def attempts(store: Store, recipe: Recipe) -> pl.DataFrame:
                 pl.lit(None, dtype=pl.String).alias("reason"),
                 pl.lit(None, dtype=pl.Float64).alias("score"),
             )
-    return ledger.attempts(raw, verdicts, recipe.target.rows)
+    return raw, verdicts
+
+
+def standing_ids(store: Store, recipe: Recipe) -> pl.Series:
+    """Ids of the rows that are accepted in some slot, whether or not its region can still be drawn."""
+    raw, verdicts = _history(store, recipe)
+    every = Wanted(0, planned(store)["slot"].unique())
+    return ledger.attempts(raw, verdicts, every, retired(store)).filter(pl.col("_state") == "accepted")["_id"]
 
 
 def kept_by(store: Store, recipe: Recipe, label: str, types: Mapping[str, str], until: str) -> Iterator[Row]:
     """Rows that the filter `label` let through in batches before `until`, in plan order."""
     layers, fields = ({name: types[name] for name in of} for of in (recipe.layers, recipe.fields))
+    gone = retired(store)["_id"].implode()
     for name in store.names("verdicts"):
         if name >= until:
             return
         passed = store.table(name).filter((pl.col("filter") == label) & pl.col("kept"))["_id"]
         table = store.table(name.replace("verdicts/", "raw/"))
-        yield from rows_of(table.filter(pl.col("_id").is_in(passed.implode())), fields, layers)
+        standing = pl.col("_id").is_in(passed.implode()) & ~pl.col("_id").is_in(gone)
+        yield from rows_of(table.filter(standing), fields, layers)
 
 
-def next_round(store: Store, recipe: Recipe, plan: Plan, tried: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What the next round owes (empty: nothing), and the slots that were given up.
+def accepted_before(
+    store: Store, recipe: Recipe, types: Mapping[str, str], round_: int
+) -> tuple[list[Row], Mapping[str, Taxonomy]]:
+    """Accepted rows of the rounds before `round_`, in plan order, and the trees they lie in."""
+    layers, fields = ({name: types[name] for name in of} for of in (recipe.layers, recipe.fields))
+    tried = attempts(store, recipe)
+    ids = tried.filter((pl.col("_state") == "accepted") & (pl.col("_round") < round_))["_id"]
+    rows = made(store).filter(pl.col("_id").is_in(ids.implode()))
+    return rows_of(rows, fields, layers), recipe.taxonomies
 
-    Slots beyond those of earlier rounds come first time round from the plan; slots whose every candidate so far was
-    turned down come again, with the next replicate of their mix, until they had `target.candidates` of them.
+
+class Owed(NamedTuple):
+    """What a round owes."""
+
+    slots: pl.DataFrame
+    """`slot`, `replicate` and node ids by taxonomy; empty: nothing is owed."""
+    given_up: pl.DataFrame
+    """Slots that stay empty: `slot` and node ids by taxonomy."""
+    left_out: int = 0
+    """Slots that are owed and were not selected."""
+
+
+def next_round(store: Store, recipe: Recipe, plan: Plan, tried: pl.DataFrame, selection: Selection) -> Owed:
+    """What the next round owes.
+
+    Slots that were never asked for come from the plan; slots whose every candidate so far was turned down come again,
+    with the next replicate of their mix, until they had `target.candidates` of them. Of the slots of a leaf that has
+    been turned down throughout only a few come again, as probes, until one of them is kept (see `probed`).
     """
-    before = planned(store)
-    axes = list(recipe.taxonomies)
-    known = 0 if before.is_empty() else int(before["slot"].max()) + 1  # type: ignore[arg-type]
-    fresh = named(plan.slots(min(known, recipe.target.rows), recipe.target.rows), recipe)
+    before, axes, target = planned(store), list(recipe.taxonomies), recipe.target
+    want = wanted(store, recipe)
     if before.is_empty():
+        fresh = named(plan.slots(0, target.rows), recipe)
         again = given_up = fresh.clear()
-        counts: pl.DataFrame | None = None
     else:
         filled = tried.filter(pl.col("_state") == "accepted")["_slot"]
-        asked = before.filter(pl.col("slot") < recipe.target.rows).select("slot", *axes)
-        again, given_up = refill(asked, filled, recipe.target.candidates)
-        counts = before.group_by(axes).len("_made")
+        gone = tried.filter(pl.col("_state") == "retired")["_slot"]
+        asked = before.filter(want.holds("slot")).select("slot", *axes)
+        again, given_up = refill(asked, filled, target.candidates, gone)
+        again, hopeless = probed(again, before, tried, recipe)
+        given_up = pl.concat([given_up, hopeless]).sort("slot")
+        fresh = _fresh(recipe, plan, before, want)
     frame = pl.concat([again, fresh])
+    selected = frame.filter(selection.of(recipe))
+    left_out = frame.height - selected.height
+    if target.attempts is not None:
+        room = max(0, target.attempts - before.height)
+        given_up = pl.concat([given_up, selected[room:]]).sort("slot")
+        selected = selected.head(room)
     occurrence = pl.int_range(pl.len(), dtype=pl.Int64).over(axes)
-    if counts is None:
-        return frame.with_columns(occurrence.alias("replicate")), given_up
-    numbered = frame.with_columns(occurrence.alias("replicate")).join(
-        counts, on=axes, how="left", nulls_equal=True, maintain_order="left"
-    )
-    more = pl.col("replicate") + pl.col("_made").fill_null(0).cast(pl.Int64)
-    return numbered.with_columns(more.alias("replicate")).drop("_made"), given_up
+    numbered = selected.with_columns(occurrence.alias("replicate"))
+    if not before.is_empty():
+        counts = before.group_by(axes).len("_made")
+        more = pl.col("replicate") + pl.col("_made").fill_null(0).cast(pl.Int64)
+        numbered = (
+            numbered.join(counts, on=axes, how="left", nulls_equal=True, maintain_order="left")
+            .with_columns(more.alias("replicate"))
+            .drop("_made")
+        )
+    return Owed(numbered, given_up, left_out)
+
+
+def _fresh(recipe: Recipe, plan: Plan, before: pl.DataFrame, want: Wanted) -> pl.DataFrame:
+    """Slots that no round has asked for."""
+    target = recipe.target.rows
+    if want.slots is None:
+        known = before["slot"]
+        slots = plan.slots(0, target) if target > known.n_unique() else plan.slots(0, 0)
+        slots = slots.with_columns(pl.col("slot").cast(pl.Int64))
+        return named(slots.filter(~pl.col("slot").is_in(known.implode())), recipe)
+    standing = _valid(recipe, before)
+    first = int(before["slot"].max()) + 1  # type: ignore[arg-type]
+    return reconciled(named(plan.slots(0, target), recipe), standing, list(recipe.taxonomies), first)
+
+
+HOPELESS = 8
+"""Candidates of one leaf, all turned down, from which only probes are sent: at a true rate of one in three, one leaf in
+26 would look so by chance, and the probes find it out."""
+PROBES = 4
+"""Candidates that a hopeless leaf gets in a round."""
+
+
+def probed(
+    again: pl.DataFrame, before: pl.DataFrame, tried: pl.DataFrame, recipe: Recipe
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(slots to ask for again, slots given up early): a leaf of which nothing was kept is probed, not refilled.
+
+    `again`: the slots that are owed one more candidate. A leaf with at least HOPELESS candidates and none accepted gets
+    PROBES a round; once it was asked for in `target.candidates` rounds in vain, all its slots are given up. As soon as
+    one candidate is kept, its other slots are owed in full again.
+    """
+    withheld = pl.lit(value=False)
+    lost = pl.lit(value=False)
+    judged = tried.filter(~pl.col("_state").is_in(["retired", "unjudged"]))
+    kept = pl.col("_state").is_in(["accepted", "surplus"])
+    for axis, tree in recipe.taxonomies.items():
+        ids = {node.path: node.id for node in tree.leaves}
+        counts = judged.group_by(axis).agg(pl.len().alias("n"), kept.sum().alias("kept"))
+        counts = counts.filter((pl.col("kept") == 0) & (pl.col("n") >= HOPELESS))
+        hopeless = [ids[path] for path in counts[axis] if path in ids]
+        if not hopeless:
+            continue
+        asked = before.filter(pl.col(axis).is_in(hopeless)).group_by(axis).agg(pl.col("round").n_unique())
+        over = asked.filter(pl.col("round") >= recipe.target.candidates)[axis]
+        here = pl.col(axis).is_in(hopeless)
+        lost = lost | pl.col(axis).is_in(over.implode()).fill_null(value=False)
+        withheld = withheld | (here & (pl.int_range(pl.len()).over(axis) >= PROBES)).fill_null(value=False)
+    return again.filter(~withheld & ~lost), again.filter(lost)
 
 
 def named(slots: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:

@@ -94,6 +94,12 @@ class Taxonomy:
         """Levels in the tree; a flat list has 1, an empty taxonomy 0."""
         return 1 + max((node.depth for node in self.nodes), default=-1)
 
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that stand for all nodes: ids, places, labels, definitions and weights."""
+        told = "\n".join(f"{n.id}\t{n.parent}\t{n.label}\t{n.text}\t{n.weight}" for n in self.nodes)
+        return sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
     def line(self, node_id: str) -> Iterator[Node]:
         """The node itself, then its ancestors up to the root."""
         node: Node | None = self.by_id[node_id]
@@ -175,6 +181,12 @@ class Draft:
     cost: float | None = 0.0
     """US dollars so far; None as soon as one call's price is unknown."""
     models: set[str] = field(default_factory=set)
+    round: int = 0
+    """The round that makes it; rounds after 0 are refills."""
+    generation: int = 1
+    """1: made from no rows; g+1: made from rows of generation g."""
+    whole: bool = False
+    """A step set it because every field is filled: the steps after it are passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +203,7 @@ class Row:
     models: tuple[str, ...] = ()
     fault: str | None = None
     reason: str | None = None
+    generation: int = 1
 
     @property
     def id(self) -> str:

@@ -20,6 +20,7 @@ from qdcgen.model.journal import Journal
 from qdcgen.publish import publish, state
 from qdcgen.report.document import document
 from qdcgen.report.markdown import markdown
+from qdcgen.selection import Selection
 from qdcgen.store import Store, digest, dumps
 
 if TYPE_CHECKING:
@@ -48,13 +49,15 @@ def run(
     folder: Path,
     *,
     replace: bool = False,
+    selection: Selection = Selection(),  # noqa: B008  (immutable)
     quiet: bool = False,
     trace: bool = False,
     log: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Outcome:
     """Bring the run in `folder` to its target, or as far as it gets, then measure it.
 
-    `trace` writes every call to `trace.jsonl` in the folder; `log` is given events instead of a display on stderr.
+    `selection` says which regions this invocation makes; the others stay owed. `trace` writes every call to
+    `trace.jsonl` in the folder; `log` is given events instead of a display on stderr.
 
     Raises:
         RunLocked, RunDiffers, RunDamaged, RunError: before anything is asked.
@@ -62,15 +65,17 @@ def run(
     began = datetime.now(UTC)
     clock = time.perf_counter()
     with Store(folder) as store:
-        agree(store, recipe, replace=replace)
+        selection.of(recipe)
+        remarks = agree(store, recipe, replace=replace)
         journal = Journal(folder / "calls.sqlite")
         tracing = Trace(folder / "trace.jsonl") if trace else None
-        line = Line(recipe, store, journal, quiet=quiet, trace=tracing, log=log)
-        outcome = Outcome()
+        line = Line(recipe, store, journal, quiet=quiet, selection=selection, trace=tracing, log=log)
+        outcome = Outcome(remarks=remarks)
         try:
             before = state(store)
             asyncio.run(line.run())
-            outcome.exit_code, outcome.remarks = line.exit_code, list(line.remarks)
+            outcome.exit_code = line.exit_code
+            outcome.remarks += line.remarks
             publish(store, recipe)
             if outcome.exit_code in (0, 4):
                 outcome.report, gates_hold = _measured(store, recipe, line, before=before)
@@ -122,7 +127,7 @@ def _conclude(store: Store, recipe: Recipe, line: Line, outcome: Outcome, *, beg
     tried = rounds.attempts(store, recipe)
     counts = dict(tried.group_by("_state").len().iter_rows())
     asked = line.models.asked
-    accepted = counts.get("accepted", 0)
+    accepted, target = counts.get("accepted", 0), rounds.wanted(store, recipe).rows
     outcome.results = {
         "format": 1,
         "qdcgen": __version__,
@@ -131,9 +136,9 @@ def _conclude(store: Store, recipe: Recipe, line: Line, outcome: Outcome, *, beg
         "exit_code": outcome.exit_code,
         "began": began.isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
-        "rows": {"target": recipe.target.rows, "attempted": tried.height}
+        "rows": {"target": target, "attempted": tried.height}
         | {state: counts.get(state, 0) for state in ledger.STATES}
-        | {"owed": recipe.target.rows - accepted},
+        | {"owed": target - accepted},
         "calls": {"made": asked.asked, "from_journal": asked.calls - asked.asked},
         "tokens": {"in": asked.tokens_in, "out": asked.tokens_out},
         "usd": asked.cost,
@@ -144,12 +149,14 @@ def _conclude(store: Store, recipe: Recipe, line: Line, outcome: Outcome, *, beg
         ],
         "remarks": list(outcome.remarks),
     }
+    if target > recipe.target.rows:
+        outcome.remarks.append(
+            f"{target - recipe.target.rows} rows more than target.rows: regions were added, and no accepted row leaves"
+        )
     if surplus := counts.get("surplus", 0):
         outcome.remarks.append(f"{surplus} rows that were kept are not needed for this target; they stay in rejected/")
     if outcome.exit_code in (0, 3) and not line.made_now:
-        outcome.remarks.append(
-            f"{store.folder}: nothing to do, {accepted} of {recipe.target.rows} rows accepted already"
-        )
+        outcome.remarks.append(f"{store.folder}: nothing to do, {accepted} of {target} rows accepted already")
     elif outcome.exit_code in (0, 3):
         outcome.remarks.append(f"{store.folder}/data: {accepted} rows accepted, of {tried.height} made")
     for gate in outcome.report.gates if outcome.report else ():

@@ -37,8 +37,12 @@ __all__ = ["FOLDERS", "FORMAT", "Store", "digest", "dumps", "frame_of", "loads",
 FORMAT = 1
 """Version of the folder's layout; a folder of another is refused by name."""
 
-FOLDERS = ("plan", "raw", "verdicts", "data", "rejected")
-_OURS = re.compile(r"(?:(?:plan|raw|verdicts|data|rejected)/[a-z0-9-]+\.parquet|[a-z_]+\.(?:json|md|yaml))\Z")
+FOLDERS = ("axes", "plan", "raw", "verdicts", "data", "rejected")
+_SWEPT = frozenset(FOLDERS) - {"axes"}
+"""Where a file that no manifest lists is a kill's; an axis may have been laid there by a person."""
+_OURS = re.compile(
+    r"(?:axes/[A-Za-z0-9_]+\.json|(?:plan|raw|verdicts|data|rejected)/[a-z0-9-]+\.parquet|[a-z_]+\.(?:json|md|parquet|yaml))\Z"
+)
 _TEMPORARY = re.compile(r".*\.[0-9]+\.tmp\Z")
 
 
@@ -135,7 +139,7 @@ class Store:
         for path in self._on_disk():
             name = path.relative_to(self.folder).as_posix()
             if _TEMPORARY.match(name) or (
-                name not in self.files and name.split("/")[0] in FOLDERS and _OURS.match(name)
+                name not in self.files and name.split("/")[0] in _SWEPT and _OURS.match(name)
             ):
                 path.unlink()
 
@@ -354,7 +358,7 @@ def frame_of(
             cell.replicate,
             cell.slot,
             round_,
-            1,
+            row.generation,
             None,
             complexity if isinstance(complexity, str) else None,
             row.calls,
@@ -390,6 +394,7 @@ def rows_of(frame: pl.DataFrame, fields: Mapping[str, str], layers: Mapping[str,
             tokens_out=said["_tokens_out"],
             cost=said["_usd"],
             models=tuple(said["_models"].split(",")) if said["_models"] else (),
+            generation=said["_generation"],
             fault=said["_fault"],
             reason=said["_reason"],
         )

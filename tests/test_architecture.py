@@ -12,6 +12,7 @@ LEVELS = {
     1: {
         "axes",
         "intervals",
+        "landing",
         "likeness",
         "model",
         "parts",
@@ -21,7 +22,10 @@ LEVELS = {
         "surface",
         "tables",
         "taxonomy",
+        "taxonomy_diff",
+        "taxonomy_export",
         "taxonomy_files",
+        "taxonomy_skos",
         "template",
     },
     2: {
@@ -36,7 +40,7 @@ LEVELS = {
         "scrutiny",
         "steps",
     },
-    3: {"agree", "generate", "judge", "ledger", "line", "measure", "plan", "publish", "rounds", "schema"},
+    3: {"agree", "generate", "judge", "ledger", "line", "measure", "neighbours", "plan", "publish", "refresh", "rounds", "schema", "selection"},
     4: {"preview", "review", "run", "start", "testing"},
     5: {"cli", "cli_taxonomy"},
 }

@@ -129,7 +129,7 @@ def test_refills_stop_at_the_bound_and_the_shortfall_is_named(small, tmp_path, s
     assert outcome.exit_code == 4
     assert any(remark.strip().startswith("cards/lost + ") and "rows short" in remark for remark in outcome.remarks)
     assert rows(tmp_path / "out").height == 30
-    assert server.asked == 30 + 10 * 3
+    assert server.asked == 30 + 10 + 4 + 4, "a leaf of which nothing is kept is probed with 4 rows a round"
     whole = outcome.report.ledger[0]
     assert whole.attempted == whole.accepted + whole.failed + whole.refused + whole.duplicate + sum(
         whole.rejected.values()
@@ -314,7 +314,8 @@ def test_rows_that_repeat_earlier_ones_are_counted_as_duplicates(small, tmp_path
     outcome = go(small, tmp_path / "out", "target.candidates=2")
     assert outcome.exit_code == 4
     whole = outcome.report.ledger[0]
-    assert (whole.attempted, whole.accepted, whole.duplicate) == (1 + 39 * 2, 1, 39 * 2)
+    assert (whole.accepted, whole.duplicate) == (1, whole.attempted - 1)
+    assert whole.attempted <= 1 + 39 * 2
     reasons = pl.read_parquet(tmp_path / "out" / "rejected" / "*.parquet")["_reason"]
     first = rows(tmp_path / "out")["_id"][0]
     assert all(first in reason for reason in reasons)
