@@ -108,8 +108,9 @@ def _refreshed(
     if made.is_empty():
         return {}, []
     prints: dict[str, dict[str, str]] = {}
-    for axis, leaf, told in store.table("prints.parquet").iter_rows():
-        prints.setdefault(axis, {})[leaf] = told
+    if "prints.parquet" in store.files:
+        for axis, leaf, told in store.table("prints.parquet").iter_rows():
+            prints.setdefault(axis, {})[leaf] = told
     now = rounds.regions(recipe).retired(made, prints, gone)
     back = gone.filter(~pl.col("_id").is_in(now["_id"].implode()))
     leaving = now.filter(~pl.col("_id").is_in(gone["_id"].implode()))
