@@ -99,7 +99,9 @@ class Regions:
         told: dict[tuple[str, str], str | None] = {}
         for id_, key in made.select("_id", "_mix").iter_rows():
             mix = mix_of(key)
-            was = since.get(id_) or {axis: before[axis][node] for axis, node in mix.items() if node in before.get(axis, ())}
+            was = since.get(id_) or {
+                axis: before[axis][node] for axis, node in mix.items() if node in before.get(axis, ())
+            }
             known = orjson.dumps(was, option=orjson.OPT_SORT_KEYS).decode()
             if (key, known) not in told:
                 told[key, known] = self.against(mix, was)

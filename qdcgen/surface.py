@@ -13,14 +13,23 @@ __all__ = ["LONG", "counted", "variety"]
 
 LONG = 7
 """Letters from which a word is long, as in LIX (Björnsson 1968: more than 6)."""
+PART = 8_192
+"""Texts counted at once."""
 
 
 def counted(texts: Sequence[str]) -> pl.DataFrame:
     """One row a text: `words`, `sentences`, `words per sentence`, `long words`, `brackets and quotes`, `commas`."""
     import polars as pl
 
+    # In Rust, part by part: 0.5 s for 100,000 texts of 60 words on 2 cores, and a part's memory.
+    parts = [_counted(texts[start : start + PART]) for start in range(0, len(texts) or 1, PART)]
+    return pl.concat(parts)
+
+
+def _counted(texts: Sequence[str]) -> pl.DataFrame:
+    import polars as pl
+
     text = pl.col("text")
-    # In Rust over all texts: 0.5 s for 100,000 texts of 60 words on 2 cores.
     clean = pl.Series(
         "text", [one if one.isascii() else one.encode("utf-8", "replace").decode() for one in texts], dtype=pl.String
     )

@@ -54,9 +54,9 @@ class Wordllama(Embedder):
             # 6 GB as soon as one text of 100,000 letters is among 64.
             ends = np.cumsum([0, *map(len, ids)])
             flat = np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(ends[-1]))
-            flat = np.minimum(flat, size - 1)
-            counts = csr_array((np.ones(len(flat), dtype=np.float32), flat, ends), shape=(len(chunk), size))
-            vectors[start : start + len(chunk)] = counts @ table
+            used, columns = np.unique(np.minimum(flat, size - 1), return_inverse=True)
+            counts = csr_array((np.ones(len(flat), dtype=np.float32), columns, ends), shape=(len(chunk), len(used)))
+            vectors[start : start + len(chunk)] = counts @ table[used].astype(np.float32)
         lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]  # norm() would copy all of them once
         empty = lengths[:, 0] == 0
         vectors[empty, 0] = 1.0
@@ -72,15 +72,16 @@ def _clean(text: str) -> str:
 
 
 @cache
-def _model() -> tuple[Any, NDArray[np.float32]]:
+def _model() -> tuple[Any, NDArray[np.float16]]:
     """Tokenizer and (32000, 256) table, read from the installed package's own files: never from the network.
+
+    The table stays in 16 bits, as it lies in the file: 16 MB instead of 32.
 
     Without importing the package: that takes 18 MB and 0.1 s more, and calls logging.basicConfig(level=INFO), which
     would land every library's INFO lines on our stderr.
     """
     from importlib.util import find_spec
 
-    import numpy as np
     from safetensors import safe_open
     from tokenizers import Tokenizer
 
@@ -91,5 +92,4 @@ def _model() -> tuple[Any, NDArray[np.float32]]:
     tokenizer = Tokenizer.from_file(str(package / "tokenizers" / "l2_supercat_tokenizer_config.json"))
     tokenizer.no_padding()
     with safe_open(str(package / "weights" / "l2_supercat_256.safetensors"), "np") as weights:
-        table = weights.get_tensor("embedding.weight").astype(np.float32)
-    return tokenizer, table
+        return tokenizer, weights.get_tensor("embedding.weight")
