@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdcgen.errors import QdcgenError
+from qdcgen.parts import Tools
+from qdcgen.rows import stream
+from qdcgen.store import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from qdcgen.parts import Tools
-    from qdcgen.recipe import Entry
-    from qdcgen.rows import Row, Verdict
+    from qdcgen.model.ask import Models
+    from qdcgen.parts import Ask
+    from qdcgen.recipe import Entry, Recipe
+    from qdcgen.rows import Reply, Row, Verdict
 
-__all__ = ["Judged", "judge", "labels"]
+__all__ = ["Judged", "judge", "labels", "tools"]
 
 
 class Judged(NamedTuple):
@@ -30,10 +34,38 @@ def labels(filters: Sequence[Entry]) -> list[str]:
     return [name if (n := names[:i].count(name)) == 0 else f"{name}#{n + 1}" for i, name in enumerate(names)]
 
 
-async def judge(rows: Sequence[Row], filters: Sequence[Entry], tools: Callable[[str], Tools]) -> list[Judged]:
+def tools(
+    recipe: Recipe,
+    models: Models,
+    label: str,
+    *,
+    scratch: dict[str, Any],
+    kept: Callable[[], Iterable[Row]] = tuple,
+) -> Tools:
+    """What the filter `label` may do.
+
+    Its calls are seeded by what they ask, so that the same question on another day is answered from the journal.
+    """
+
+    async def ask(alias: str, messages: Sequence[Mapping[str, str]], **settings: Any) -> Reply:
+        seed = stream(label, digest([dict(message) for message in messages])) & 0x7FFFFFFF
+        return await models.ask(alias, messages, seed=seed, **settings)
+
+    asking: Ask = ask
+    return Tools(
+        ask=asking,
+        embed=recipe.measure.embedder.part.embed,
+        kept=kept,
+        scratch=scratch,
+        fields=recipe.fields,
+        taxonomies=recipe.taxonomies,
+    )
+
+
+async def judge(rows: Sequence[Row], filters: Sequence[Entry], give: Callable[[str], Tools]) -> list[Judged]:
     """Every verdict on one batch, filter by filter; a filter sees only what the ones before it kept.
 
-    Rows that failed are judged by nobody. `tools(label)` gives a filter its tools; they must be the same ones for every
+    Rows that failed are judged by nobody. `give(label)` gives a filter its tools; they must be the same ones for every
     batch, in plan order.
 
     Raises:
@@ -44,7 +76,7 @@ async def judge(rows: Sequence[Row], filters: Sequence[Entry], tools: Callable[[
     for label, entry in zip(labels(filters), filters, strict=True):
         if not standing:
             break
-        verdicts = await entry.part.judge(standing, tools(label))
+        verdicts = await entry.part.judge(standing, give(label))
         if len(verdicts) != len(standing):
             raise QdcgenError(
                 f"filter {label} gave {len(verdicts)} verdicts on {len(standing)} rows; expected one for each"

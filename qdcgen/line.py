@@ -14,25 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 from qdcgen import generate, ledger, parts, rounds
 from qdcgen.errors import CapReached, Deferred, Incomplete, ModelRefused, Stopped
-from qdcgen.judge import judge
+from qdcgen.judge import judge, tools
 from qdcgen.model.ask import Models
 from qdcgen.model.budget import Budget
 from qdcgen.neighbours import Neighbours
-from qdcgen.parts import Tools
 from qdcgen.report.live import Live, Progress
-from qdcgen.rows import stream
 from qdcgen.selection import Selection
 from qdcgen.store import digest, frame_of, packed, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     import polars as pl
 
     from qdcgen.model.journal import Journal
-    from qdcgen.parts import Ask
+    from qdcgen.parts import Tools
     from qdcgen.recipe import Recipe
-    from qdcgen.rows import Cell, Reply, Row
+    from qdcgen.rows import Cell, Row
     from qdcgen.store import Store
 
 __all__ = ["GROUP", "LOG_EVERY", "Line", "budget_of"]
@@ -235,17 +233,11 @@ class Line:
             for earlier, passed in self._uncommitted:
                 yield from (row for row in earlier if (row.id, label) in passed)
 
-        def tools(label: str) -> Tools:
-            return Tools(
-                ask=self._asking(label),
-                embed=self.recipe.measure.embedder.part.embed,
-                kept=lambda: kept(label),
-                scratch=self._scratch.setdefault(label, {}),
-                fields=self.recipe.fields,
-                taxonomies=self.recipe.taxonomies,
-            )
+        def given(label: str) -> Tools:
+            scratch = self._scratch.setdefault(label, {})
+            return tools(self.recipe, self.models, label, scratch=scratch, kept=lambda: kept(label))
 
-        judged = await judge(rows, self.recipe.filters, tools)
+        judged = await judge(rows, self.recipe.filters, given)
         self._uncommitted.append((rows, {(one.row, one.filter) for one in judged if one.verdict.kept}))
         refused = {one.row: one.filter for one in judged if not one.verdict.kept}
         for by in refused.values():
@@ -257,15 +249,6 @@ class Line:
         self._seen["accepted"] = len(self._filled)
         self._show()
         return rounds.verdict_table(judged)
-
-    def _asking(self, label: str) -> Ask:
-        """The `ask` of a filter: seeded by what it asks, so that the same question on another day is in the journal."""
-
-        async def ask(alias: str, messages: Sequence[Mapping[str, str]], **settings: Any) -> Reply:
-            seed = stream(label, digest([dict(message) for message in messages])) & 0x7FFFFFFF
-            return await self.models.ask(alias, messages, seed=seed, **settings)
-
-        return ask
 
     def _is_wanted(self, slot: int) -> bool:
         return slot < self.wanted.rows if self.wanted.slots is None else slot in self._slots
