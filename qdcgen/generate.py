@@ -34,7 +34,7 @@ class Asked(NamedTuple):
     mix: Mapping[str, str]
 
 
-def column_types(recipe: Recipe) -> dict[str, str]:
+def column_types(recipe: Recipe) -> dict[str, str | Mapping[str, str]]:
     """Type of each field's and each layer's column, fields first; see `Layer.column`."""
     by_json = {"string": "String", "integer": "Int64", "number": "Float64", "boolean": "Boolean", "array": "List"}
 
@@ -51,11 +51,15 @@ def column_types(recipe: Recipe) -> dict[str, str]:
     }
 
 
-def cells(recipe: Recipe, asked: Iterable[Asked]) -> Iterator[tuple[Cell, dict[str, Any], RowFault | None]]:
+def cells(
+    recipe: Recipe, asked: Iterable[Asked], prepared: Mapping[str, Any] | None = None
+) -> Iterator[tuple[Cell, dict[str, Any], RowFault | None]]:
     """Each planned row's cell and what templates may name in it; about 10 µs a layer.
 
-    A row whose layers cannot be drawn without a forbidden combination comes with the fault that says so.
+    `prepared`: layer → what its `prepare` gave. A row whose layers cannot be drawn without a forbidden combination
+    comes with the fault that says so.
     """
+    ready = prepared or {}
     absent = dict.fromkeys(recipe.taxonomies)
     for one in asked:
         key = mix_key(one.mix)
@@ -69,7 +73,7 @@ def cells(recipe: Recipe, asked: Iterable[Asked]) -> Iterator[tuple[Cell, dict[s
         for axis, entry in recipe.layers.items():
             for attempt in range(REDRAWS):
                 stream_name = axis if attempt == 0 else f"{axis}#{attempt}"
-                at = position(recipe.seed, key, identity, stream_name, one.replicate)
+                at = position(recipe.seed, key, identity, stream_name, one.replicate, ready.get(axis))
                 names[axis] = values[axis] = entry.part.draw(names, at)
                 if not _forbidden(recipe, axis, names):
                     break
@@ -104,12 +108,15 @@ async def rows(
     asked: Sequence[Asked],
     models: Models,
     *,
+    prepared: Mapping[str, Any] | None = None,
     round_: int = 0,
     near: Callable[[Cell], Row | None] = lambda _cell: None,
     embed: Callable[[Sequence[str]], Any] | None = None,
     done: Callable[[Row], None] = lambda _row: None,
 ) -> list[Row]:
-    """Make every planned row, side by side; in the order of `asked`. `near` and `embed`: see `Tools`.
+    """Make every planned row, side by side; in the order of `asked`.
+
+    `prepared`: see `cells`; `near` and `embed`: see `Tools`.
 
     Raises:
         ModelRefused, Incomplete: the run cannot go on; the other rows of the batch are given up, their replies kept.
@@ -130,7 +137,7 @@ async def rows(
         done(row)
         return row
 
-    tasks = [asyncio.ensure_future(one(*drawn)) for drawn in cells(recipe, asked)]
+    tasks = [asyncio.ensure_future(one(*drawn)) for drawn in cells(recipe, asked, prepared)]
     try:
         made = await asyncio.gather(*tasks)
         if waiting:
@@ -162,7 +169,12 @@ async def _row(
                 rng=_rng(draft.cell.id, name),
                 **given,
             )
-            await entry.part.take(draft, tools)
+            calls, tokens_in, tokens_out = draft.calls, draft.tokens_in, draft.tokens_out
+            try:
+                await entry.part.take(draft, tools)
+            finally:
+                used = (draft.calls - calls, draft.tokens_in - tokens_in, draft.tokens_out - tokens_out)
+                draft.steps.append((name, *used))
             if draft.whole:
                 break
     except RowFault as reason:
@@ -218,4 +230,5 @@ def _finished(draft: Draft, fault: str | None, reason: str | None) -> Row:
         fault=fault,
         reason=reason[:2000] if reason else None,
         generation=draft.generation,
+        steps=tuple(draft.steps),
     )

@@ -18,6 +18,7 @@ from qdcgen.judge import judge, tools
 from qdcgen.model.ask import Models
 from qdcgen.model.budget import Budget
 from qdcgen.neighbours import Neighbours
+from qdcgen.prepare import prepared
 from qdcgen.report.live import Live, Progress
 from qdcgen.selection import Selection
 from qdcgen.store import digest, frame_of, packed, rows_of
@@ -76,6 +77,7 @@ class Line:
         self.judges = digest([{entry.name: entry.part.model_dump(mode="json")} for entry in recipe.filters])
         self.stopped_by: int | None = None
         self.capped: CapReached | None = None
+        self.prepared: dict[str, Any] = {}
         self.owed: rounds.Owed | None = None
         self.exit_code = 0
         self.remarks: list[str] = []
@@ -104,6 +106,7 @@ class Line:
         try:
             with Live(quiet=self.quiet) as live:
                 self._live = live
+                self.prepared = await prepared(recipe, self.models, store)
                 waiting = await self.models.collect()
                 while self.stopped_by is None and not waiting:
                     await self._make_and_judge()
@@ -188,6 +191,7 @@ class Line:
                 self.recipe,
                 batch.asked(self.recipe.taxonomies),
                 self.models,
+                prepared=self.prepared,
                 round_=batch.round,
                 near=self._neighbours(batch.round),
                 embed=self.recipe.measure.embedder.part.embed,

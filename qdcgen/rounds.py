@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from qdcgen.recipe import Recipe
     from qdcgen.rows import Row, Taxonomy
     from qdcgen.selection import Selection
-    from qdcgen.store import Store
+    from qdcgen.store import Kind, Store
 
 __all__ = [
     "HOPELESS",
@@ -226,7 +226,7 @@ def standing_ids(store: Store, recipe: Recipe) -> pl.Series:
     return ledger.attempts(raw, verdicts, every, retired(store)).filter(pl.col("_state") == "accepted")["_id"]
 
 
-def kept_by(store: Store, recipe: Recipe, label: str, types: Mapping[str, str], until: str) -> Iterator[Row]:
+def kept_by(store: Store, recipe: Recipe, label: str, types: Mapping[str, Kind], until: str) -> Iterator[Row]:
     """Rows that the filter `label` let through in batches before `until`, in plan order."""
     layers, fields = ({name: types[name] for name in of} for of in (recipe.layers, recipe.fields))
     gone = retired(store)["_id"].implode()
@@ -240,7 +240,7 @@ def kept_by(store: Store, recipe: Recipe, label: str, types: Mapping[str, str], 
 
 
 def accepted_before(
-    store: Store, recipe: Recipe, types: Mapping[str, str], round_: int
+    store: Store, recipe: Recipe, types: Mapping[str, Kind], round_: int
 ) -> tuple[list[Row], Mapping[str, Taxonomy]]:
     """Accepted rows of the rounds before `round_`, in plan order, and the trees they lie in."""
     layers, fields = ({name: types[name] for name in of} for of in (recipe.layers, recipe.fields))

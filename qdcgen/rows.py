@@ -187,6 +187,8 @@ class Draft:
     """1: made from no rows; g+1: made from rows of generation g."""
     whole: bool = False
     """A step set it because every field is filled: the steps after it are passed over."""
+    steps: list[tuple[str, int, int, int]] = field(default_factory=list)
+    """Steps taken so far: name, calls, prompt tokens, reply tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,8 @@ class Row:
     fault: str | None = None
     reason: str | None = None
     generation: int = 1
+    steps: tuple[tuple[str, int, int, int], ...] = ()
+    """Steps taken: name, calls, prompt tokens, reply tokens."""
 
     @property
     def id(self) -> str:
@@ -325,6 +329,14 @@ COLUMNS: tuple[Column, ...] = (
     Column("_usd", "Float64", "US dollars", "0 …, null = unknown", "generate", "Cost of those calls."),
     Column("_models", "String", "–", "comma-separated", "generate", "Models that answered."),
     Column("_notes", "String", "–", "JSON", "steps", "What each step recorded about this row."),
+    Column(
+        "_steps",
+        "List(Struct)",
+        "–",
+        "step, calls, tokens_in, tokens_out",
+        "generate",
+        "The steps that the row took, in order, with what each asked for.",
+    ),
     Column("_filter", "String", "–", "rejected/ only", "judge", "Who said no: a filter's name, `fault` or `surplus`."),
     Column("_reason", "String", "–", "rejected/ only", "judge", "Why, in words."),
 )

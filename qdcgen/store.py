@@ -16,6 +16,7 @@ import io
 import os
 import re
 import socket
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,11 +29,11 @@ from qdcgen.errors import RunDamaged, RunError, RunLocked
 from qdcgen.rows import Cell, Row, mix_key, mix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     import polars as pl
 
-__all__ = ["FOLDERS", "FORMAT", "Store", "digest", "dumps", "frame_of", "loads", "packed", "rows_of"]
+__all__ = ["FOLDERS", "FORMAT", "Kind", "Store", "digest", "dumps", "frame_of", "loads", "packed", "rows_of"]
 
 FORMAT = 1
 """Version of the folder's layout; a folder of another is refused by name."""
@@ -303,6 +304,11 @@ def packed(frame: pl.DataFrame) -> tuple[bytes, int]:
     return buffer.getvalue(), frame.height
 
 
+Kind = str | Mapping[str, str]
+"""Type of a column: a polars name, `JSON`, `List` (of strings), or a type for each key of a struct."""
+
+_STEP = {"step": "String", "calls": "Int64", "tokens_in": "Int64", "tokens_out": "Int64"}
+
 _OWN = {
     "_id": "String",
     "_mix": "String",
@@ -318,6 +324,7 @@ _OWN = {
     "_usd": "Float64",
     "_models": "String",
     "_notes": "String",
+    "_steps": "",
     "_fault": "String",
     "_reason": "String",
 }
@@ -325,22 +332,29 @@ _OWN = {
 
 
 def frame_of(
-    rows: Sequence[Row], round_: int, types: Mapping[str, str], paths: Mapping[str, Mapping[str, str]]
+    rows: Sequence[Row], round_: int, types: Mapping[str, Kind], paths: Mapping[str, Mapping[str, str]]
 ) -> pl.DataFrame:
     """Rows as a table, in order: fields, then axes, then qdcgen's own columns.
 
-    `types`: field or layer → polars type name, or `JSON` for what is kept as JSON text. `paths`: taxonomy → node id →
+    `types`: field or layer → polars type name, `JSON` for what is kept as JSON text, or a type name for each key of a
+    struct. `paths`: taxonomy → node id →
     path; the taxonomies' columns hold paths.
     """
     import polars as pl
 
-    def typed(name: str) -> Any:
-        return {"JSON": pl.String, "List": pl.List(pl.String)}.get(types[name]) or getattr(pl, types[name])
+    def typed(kind: Kind) -> Any:
+        if not isinstance(kind, str):
+            return pl.Struct({key: typed(inner) for key, inner in kind.items()})
+        return {"JSON": pl.String, "List": pl.List(pl.String)}.get(kind) or getattr(pl, kind)
 
-    def value(name: str, said: Any) -> Any:
-        if types[name] == "JSON" and said is not None:
+    def value(kind: Kind, said: Any) -> Any:
+        if said is None:
+            return None
+        if not isinstance(kind, str):
+            return {key: value(inner, said.get(key)) for key, inner in kind.items()}
+        if kind == "JSON":
             return orjson.dumps(said).decode()
-        if types[name] == "Int64" and isinstance(said, float):
+        if kind == "Int64" and isinstance(said, float):
             return int(said)  # JSON Schema calls 3.0 an integer, and so do we
         return said
 
@@ -348,7 +362,7 @@ def frame_of(
     for row in rows:
         cell = row.cell
         for name in types:
-            columns[name].append(value(name, row.fields.get(name, cell.values.get(name))))
+            columns[name].append(value(types[name], row.fields.get(name, cell.values.get(name))))
         for axis, path in paths.items():
             columns[axis].append(path[cell.mix[axis]] if axis in cell.mix else None)
         complexity = row.notes.get("complexity")
@@ -367,16 +381,19 @@ def frame_of(
             row.cost,
             ",".join(row.models),
             orjson.dumps(row.notes, option=orjson.OPT_SORT_KEYS).decode(),
+            [dict(zip(_STEP, step, strict=True)) for step in row.steps],
             row.fault,
             row.reason,
         )
         for name, said in zip(_OWN, own, strict=True):
             columns[name].append(said)
-    schema = {name: typed(name) for name in types} | dict.fromkeys(paths, pl.String)
-    return pl.DataFrame(columns, schema={**schema, **{name: getattr(pl, type_) for name, type_ in _OWN.items()}})
+    schema = {name: typed(kind) for name, kind in types.items()} | dict.fromkeys(paths, pl.String)
+    own_types = {name: typed(kind) for name, kind in _OWN.items() if kind}
+    own_types["_steps"] = pl.List(typed(_STEP))
+    return pl.DataFrame(columns, schema={**schema, **{name: own_types[name] for name in _OWN}})
 
 
-def rows_of(frame: pl.DataFrame, fields: Mapping[str, str], layers: Mapping[str, str]) -> list[Row]:
+def rows_of(frame: pl.DataFrame, fields: Mapping[str, Kind], layers: Mapping[str, Kind]) -> list[Row]:
     """The rows that `frame_of` laid out; `fields` and `layers`: name → type."""
     return [
         Row(
@@ -395,6 +412,7 @@ def rows_of(frame: pl.DataFrame, fields: Mapping[str, str], layers: Mapping[str,
             cost=said["_usd"],
             models=tuple(said["_models"].split(",")) if said["_models"] else (),
             generation=said["_generation"],
+            steps=tuple(tuple(step.values()) for step in said["_steps"]),
             fault=said["_fault"],
             reason=said["_reason"],
         )
@@ -402,8 +420,12 @@ def rows_of(frame: pl.DataFrame, fields: Mapping[str, str], layers: Mapping[str,
     ]
 
 
-def _value(said: Any, type_: str) -> Any:
-    return orjson.loads(said) if type_ == "JSON" and said is not None else said
+def _value(said: Any, kind: Kind) -> Any:
+    if said is None:
+        return None
+    if not isinstance(kind, str):
+        return {key: _value(said[key], inner) for key, inner in kind.items()}
+    return orjson.loads(said) if kind == "JSON" else said
 
 
 def digest(value: Any) -> str:

@@ -1,0 +1,103 @@
+"""What layers need before the first row: read, worked out or asked for once, and frozen where a model was asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from qdcgen.errors import RunError, UsageError
+from qdcgen.parts import Layer, Tools
+from qdcgen.recipe import inside
+from qdcgen.rows import stream
+from qdcgen.store import digest, dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from qdcgen.model.ask import Models
+    from qdcgen.parts import Ask
+    from qdcgen.recipe import Entry, Recipe
+    from qdcgen.rows import Reply
+    from qdcgen.store import Store
+
+__all__ = ["prepared", "unprepared"]
+
+FORMAT = 1
+
+
+def unprepared(recipe: Recipe) -> list[str]:
+    """Layers that a model is asked for before anything can be drawn."""
+    return [axis for axis, entry in recipe.layers.items() if entry.part.preparing()]
+
+
+async def prepared(recipe: Recipe, models: Models | None, store: Store | None = None) -> dict[str, Any]:
+    """Layer → what its `prepare` gave. Frozen ones are read from the run folder, and written there when they are new.
+
+    Without `models`, layers that would ask one are left out; without `store` nothing is read or written.
+
+    Raises:
+        UsageError: a file of a layer cannot be read.
+        RunError: a frozen axis is no longer readable.
+        As `Models.ask`.
+    """
+    found: dict[str, Any] = {}
+    for axis, entry in recipe.layers.items():
+        part: Layer = entry.part
+        if type(part).prepare is Layer.prepare:
+            continue
+        if not part.preparing():
+            found[axis] = await part.prepare(_tools(recipe, models, axis))
+            continue
+        file = store.folder / f"axes/{axis}.json" if store is not None else None
+        if file is not None and file.is_file():
+            found[axis] = _thawed(file, entry)
+        elif models is not None:
+            found[axis] = await part.prepare(_tools(recipe, models, axis))
+            if store is not None:
+                said = {"format": FORMAT, "layer": entry.name, "settings": _print(entry), "prepared": found[axis]}
+                store.commit({f"axes/{axis}.json": (dumps(said), None)})
+    return found
+
+
+def _print(entry: Entry) -> str:
+    return digest({entry.name: entry.part.model_dump(mode="json")})
+
+
+def _thawed(file: Path, entry: Entry) -> Any:
+    """What was frozen; a person may have edited it."""
+    try:
+        said = orjson.loads(file.read_bytes())
+        layer, settings, value = said["layer"], said["settings"], said["prepared"]
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise RunError(
+            f"{file}: not a frozen layer ({error}); mend it, or remove it to have it asked for again"
+        ) from None
+    if layer != entry.name or settings != _print(entry):
+        raise RunError(
+            f"{file}: frozen for other settings of {layer}; remove it to have it asked for again, "
+            "or restore the settings"
+        )
+    return value
+
+
+def _tools(recipe: Recipe, models: Models | None, axis: str) -> Tools:
+    """What `prepare` may do. Its calls are seeded by what they ask and by the recipe's seed."""
+    given: dict[str, Any] = {}
+    if models is not None:
+
+        async def ask(alias: str, messages: Sequence[Mapping[str, str]], **settings: Any) -> Reply:
+            told = digest([recipe.seed, [dict(message) for message in messages]])
+            return await models.ask(alias, messages, seed=stream(axis, told) & 0x7FFFFFFF, **settings)
+
+        asking: Ask = ask
+        given["ask"] = asking
+
+    def file(name: str) -> Path:
+        try:
+            return inside(recipe.folder, name, recipe.allowed)
+        except ValueError as error:
+            raise UsageError(f"layers.{axis}: {error}") from None
+
+    return Tools(embed=recipe.measure.embedder.part.embed, taxonomies=recipe.taxonomies, file=file, **given)
