@@ -90,7 +90,7 @@ def agree(store: Store, recipe: Recipe, *, replace: bool) -> list[str]:
     files |= {
         f"axes/{axis}.json": (dumps(axes.document(tree)), None)
         for axis, tree in recipe.taxonomies.items()
-        if getattr(recipe.taxonomy[axis], "grow", None) is None
+        if recipe.taxonomy[axis].grow is None
     }
     files["prints.parquet"] = packed(_prints(rounds.regions(recipe).prints))
     store.commit({**files, "recipe.yaml": (recipe.source.encode(), None), "run.json": (dumps(told), None)})

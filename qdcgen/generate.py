@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qdcgen.parts import Ask
     from qdcgen.recipe import Entry, Recipe
     from qdcgen.rows import Reply
+    from qdcgen.store import Kind
 
 __all__ = ["REDRAWS", "cells", "column_types", "rows"]
 
@@ -34,21 +35,28 @@ class Asked(NamedTuple):
     mix: Mapping[str, str]
 
 
-def column_types(recipe: Recipe) -> dict[str, str | Mapping[str, str]]:
-    """Type of each field's and each layer's column, fields first; see `Layer.column`."""
-    by_json = {"string": "String", "integer": "Int64", "number": "Float64", "boolean": "Boolean", "array": "List"}
+_BY_JSON = {"string": "String", "integer": "Int64", "number": "Float64", "boolean": "Boolean"}
 
-    def of(schema: Mapping[str, Any]) -> str:
-        if "enum" in schema:
-            kinds = {type(value) for value in schema["enum"]}
-            by_kinds = {frozenset({int}): "Int64", frozenset({float}): "Float64", frozenset({int, float}): "Float64"}
-            return {**by_kinds, frozenset({str}): "String"}.get(frozenset(kinds), "JSON")
-        return by_json.get(schema.get("type", ""), "JSON")
 
+def column_types(recipe: Recipe) -> dict[str, Kind]:
+    """Type of each field's and each layer's column, fields first; see `Layer.column` and `store.Kind`."""
     return {
-        **{name: of(schema) for name, schema in recipe.fields.items()},
+        **{name: _kind(schema) for name, schema in recipe.fields.items()},
         **{axis: entry.part.column() for axis, entry in recipe.layers.items()},
     }
+
+
+def _kind(schema: Mapping[str, Any]) -> Kind:
+    if "enum" in schema:
+        kinds = frozenset(type(value) for value in schema["enum"])
+        numbers = {frozenset({int}): "Int64", frozenset({float}): "Float64", frozenset({int, float}): "Float64"}
+        return {**numbers, frozenset({str}): "String"}.get(kinds, "JSON")
+    if schema.get("type") != "array":
+        return _BY_JSON.get(schema.get("type", ""), "JSON")
+    items = schema.get("items", {})
+    if items.get("type") == "object" and items.get("properties"):
+        return ({key: _BY_JSON.get(inner.get("type", ""), "JSON") for key, inner in items["properties"].items()},)
+    return "List" if items.get("type", "string") == "string" else "JSON"
 
 
 def cells(

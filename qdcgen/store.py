@@ -304,8 +304,9 @@ def packed(frame: pl.DataFrame) -> tuple[bytes, int]:
     return buffer.getvalue(), frame.height
 
 
-Kind = str | Mapping[str, str]
-"""Type of a column: a polars name, `JSON`, `List` (of strings), or a type for each key of a struct."""
+Kind = str | Mapping[str, str] | tuple[Mapping[str, str]]
+"""Type of a column: a polars name, `JSON`, `List` (of strings), a type for each key of a struct, or that in a tuple of
+one for a list of structs."""
 
 _STEP = {"step": "String", "calls": "Int64", "tokens_in": "Int64", "tokens_out": "Int64"}
 
@@ -342,27 +343,11 @@ def frame_of(
     """
     import polars as pl
 
-    def typed(kind: Kind) -> Any:
-        if not isinstance(kind, str):
-            return pl.Struct({key: typed(inner) for key, inner in kind.items()})
-        return {"JSON": pl.String, "List": pl.List(pl.String)}.get(kind) or getattr(pl, kind)
-
-    def value(kind: Kind, said: Any) -> Any:
-        if said is None:
-            return None
-        if not isinstance(kind, str):
-            return {key: value(inner, said.get(key)) for key, inner in kind.items()}
-        if kind == "JSON":
-            return orjson.dumps(said).decode()
-        if kind == "Int64" and isinstance(said, float):
-            return int(said)  # JSON Schema calls 3.0 an integer, and so do we
-        return said
-
     columns: dict[str, list[Any]] = {name: [] for name in (*types, *paths, *_OWN)}
     for row in rows:
         cell = row.cell
         for name in types:
-            columns[name].append(value(types[name], row.fields.get(name, cell.values.get(name))))
+            columns[name].append(_laid(types[name], row.fields.get(name, cell.values.get(name))))
         for axis, path in paths.items():
             columns[axis].append(path[cell.mix[axis]] if axis in cell.mix else None)
         complexity = row.notes.get("complexity")
@@ -387,10 +372,34 @@ def frame_of(
         )
         for name, said in zip(_OWN, own, strict=True):
             columns[name].append(said)
-    schema = {name: typed(kind) for name, kind in types.items()} | dict.fromkeys(paths, pl.String)
-    own_types = {name: typed(kind) for name, kind in _OWN.items() if kind}
-    own_types["_steps"] = pl.List(typed(_STEP))
+    schema = {name: _typed(kind) for name, kind in types.items()} | dict.fromkeys(paths, pl.String)
+    own_types = {name: _typed(kind) for name, kind in _OWN.items() if kind}
+    own_types["_steps"] = pl.List(_typed(_STEP))
     return pl.DataFrame(columns, schema={**schema, **{name: own_types[name] for name in _OWN}})
+
+
+def _typed(kind: Kind) -> Any:
+    import polars as pl
+
+    if isinstance(kind, tuple):
+        return pl.List(_typed(kind[0]))
+    if not isinstance(kind, str):
+        return pl.Struct({key: _typed(inner) for key, inner in kind.items()})
+    return {"JSON": pl.String, "List": pl.List(pl.String)}.get(kind) or getattr(pl, kind)
+
+
+def _laid(kind: Kind, said: Any) -> Any:
+    if said is None:
+        return None
+    if isinstance(kind, tuple):
+        return [_laid(kind[0], one) for one in said]
+    if not isinstance(kind, str):
+        return {key: _laid(inner, said.get(key)) for key, inner in kind.items()}
+    if kind == "JSON":
+        return orjson.dumps(said).decode()
+    if kind == "Int64" and isinstance(said, float):
+        return int(said)  # JSON Schema calls 3.0 an integer, and so do we
+    return said
 
 
 def rows_of(frame: pl.DataFrame, fields: Mapping[str, Kind], layers: Mapping[str, Kind]) -> list[Row]:
@@ -423,6 +432,8 @@ def rows_of(frame: pl.DataFrame, fields: Mapping[str, Kind], layers: Mapping[str
 def _value(said: Any, kind: Kind) -> Any:
     if said is None:
         return None
+    if isinstance(kind, tuple):
+        return [_value(one, kind[0]) for one in said]
     if not isinstance(kind, str):
         return {key: _value(said[key], inner) for key, inner in kind.items()}
     return orjson.loads(said) if kind == "JSON" else said
