@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import typer.main
@@ -25,10 +26,17 @@ def commands() -> str:
     lines = [NOTE + "# Commands\n"]
     with click.Context(group, info_name="qdcgen", terminal_width=90, max_content_width=90) as top:
         lines.append(f"```\n{group.get_help(top)}\n```\n")
-        for name, command in group.commands.items():
-            with click.Context(command, info_name=name, parent=top, terminal_width=90, max_content_width=90) as inner:
-                lines.append(f"## {name}\n\n```\n{command.get_help(inner)}\n```\n")
+        _add_commands(lines, group, top, "##")
     return "\n".join(lines)
+
+
+def _add_commands(lines: list[str], group: Any, above: click.Context, level: str) -> None:
+    """Each command of a group, and below one that is a group itself, those of it."""
+    for name, command in group.commands.items():
+        with click.Context(command, info_name=name, parent=above, terminal_width=90, max_content_width=90) as inner:
+            lines.append(f"{level} {inner.command_path.partition(' ')[2]}\n\n```\n{command.get_help(inner)}\n```\n")
+            if hasattr(command, "commands"):
+                _add_commands(lines, command, inner, f"{level}#")
 
 
 def shelves() -> str:

@@ -91,7 +91,7 @@ def loads(content: bytes, name: str, file: str) -> Taxonomy:
     ]
     while waiting:
         above, (id_, label, parent, text, weight) = waiting.pop()
-        path = f"{above.path}/{escaped(label)}" if above else escaped(label)
+        path = faults.spell(f"{above.path}/{escaped(label)}" if above else escaped(label))
         node = Node(id_, label, path, above.depth + 1 if above else 0, parent, text, weight, file)
         nodes.append(node)
         waiting += [(node, record) for record in reversed(below.get(id_, []))]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from qdcgen.errors import UsageError, nearest
 from qdcgen.intervals import FEW
+from qdcgen.landing import MOST_LEAVES, NOWHERE, Landing, Reader, Reading, places
 from qdcgen.parts import Sample
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = ["METRICS", "measure", "sample_of", "sample_of_file", "samples_of", "s
 
 METRICS = (
     "nodes",
+    "landed",
     "pairs",
     "lexical",
     "near_duplicates",
@@ -82,11 +84,13 @@ def samples_of(
     attempts: pl.DataFrame | None = None,
     surprisal: Callable[[Sequence[str]], Sequence[tuple[float, int]]] | None = None,
     forbidden: Callable[[Mapping[str, str]], bool] = lambda _: False,
+    reading: Reading | None = None,
+    planned: pl.DataFrame | None = None,
 ) -> list[Sample]:
     """One sample for each population (`raw`, `kept`, `anchor`, …), sharing one embedding pass.
 
     Every distinct text is embedded once, however many populations hold it, and not before a metric asks. Rows whose
-    `text` is null are left out.
+    `text` is null are left out. With `reading`, `Sample.landing` says where the texts landed.
 
     Raises:
         UsageError: a frame has no column `text`, or it holds no text.
@@ -96,6 +100,7 @@ def samples_of(
         of: read.get(id(frame)) or read.setdefault(id(frame), _texts(frame, text, of)) for of, frame in frames.items()
     }
     vectors = _Shared(embedder, [texts for _, texts in taken.values()])
+    landings = _Landings(taxonomies or {}, embedder, reading)
     return [
         Sample(
             of=of,
@@ -111,6 +116,8 @@ def samples_of(
             surprisal=surprisal,
             forbidden=forbidden,
             filters=filters,
+            landing=landings.of(of, frame, texts, partial(vectors.of, texts)),
+            planned=planned,
         )
         for of, (frame, texts) in taken.items()
     ]
@@ -122,9 +129,18 @@ def sample_of(frame: pl.DataFrame, text: str, embedder: Embedder, *, of: str = "
 
 
 def sample_of_file(
-    frame: pl.DataFrame, text: str | None, embedder: Embedder, *, of: str, axes: Sequence[str] = (), seed: int = 0
+    frame: pl.DataFrame,
+    text: str | None,
+    embedder: Embedder,
+    *,
+    of: str,
+    axes: Sequence[str] = (),
+    seed: int = 0,
+    taxonomies: Mapping[str, Taxonomy] | None = None,
 ) -> Sample:
     """A sample of a table that qdcgen did not make; `axes` are columns to read as flat axes.
+
+    `taxonomies`: column → the tree that its labels are of. Its texts are read, to say how well the reader agrees.
 
     Raises:
         UsageError: a column is not there, holds no text, or none is named and the choice is not clear.
@@ -140,7 +156,16 @@ def sample_of_file(
         message = f"{of}: the column {wrong[0]!r} holds {frame.schema[wrong[0]]}; an axis needs text, numbers or dates"
         raise UsageError(message)
     flat = frame.with_columns(pl.col(axis).cast(pl.String) for axis in axes)
-    return sample_of(flat, text or text_of(frame, of), embedder, of=of, seed=seed, layers=tuple(axes))
+    return sample_of(
+        flat,
+        text or text_of(frame, of),
+        embedder,
+        of=of,
+        seed=seed,
+        layers=tuple(axes),
+        taxonomies=taxonomies,
+        reading=Reading(known=frozenset({of})) if taxonomies else None,
+    )
 
 
 def text_of(frame: pl.DataFrame, of: str = "the table") -> str:
@@ -167,12 +192,16 @@ def text_of(frame: pl.DataFrame, of: str = "the table") -> str:
 def speaking_of(measures: Iterable[Measure], table: str, key: str, of: str = "kept") -> list[Measure]:
     """The measures that a gate's key speaks of: their name in lower case, words joined by underscores.
 
-    Quality speaks of all that was made, so there `of` does not matter.
+    Quality speaks of all that was made, so there `of` does not matter; `landed_leaves` is `leaves` of what landed.
     """
     return [
         found
         for found in measures
-        if found.table == table and (found.of == of or table == "quality") and key == _key(found.name)
+        if found.table == table
+        and (
+            ((found.of == of or table == "quality") and key == _key(found.name))
+            or (found.of == "landed" and key == f"landed_{_key(found.name)}")
+        )
     ]
 
 
@@ -228,3 +257,42 @@ class _Shared:
         if len(at) == len(self.vectors) and bool((at == np.arange(len(at))).all()):
             return self.vectors  # the common case, one population without repeats: no 100 MB copy per metric
         return self.vectors[at]
+
+
+class _Landings:
+    """Where the texts of each population landed on each axis, read on first use and once."""
+
+    def __init__(self, taxonomies: Mapping[str, Taxonomy], embedder: Embedder, reading: Reading | None) -> None:
+        self.taxonomies = taxonomies
+        self.embedder = embedder
+        self.reading = reading
+        self.readers: dict[str, Reader] = {}
+
+    def of(
+        self, of: str, frame: pl.DataFrame, texts: Sequence[str], vectors: Callable[[], Vectors]
+    ) -> Callable[[str], Landing | None]:
+        """Axis → where these texts landed; None without a reading, without the column, or with too many leaves."""
+        return cache(lambda axis: self._read(of, axis, frame, texts, vectors))
+
+    def _read(
+        self, of: str, axis: str, frame: pl.DataFrame, texts: Sequence[str], vectors: Callable[[], Vectors]
+    ) -> Landing | None:
+        import numpy as np
+        import polars as pl
+
+        tree, how = self.taxonomies.get(axis), self.reading
+        if how is None or tree is None or axis not in frame.columns or not texts:
+            return None
+        asked = places(frame[axis].cast(pl.String).to_list(), tree)
+        if how.critic:
+            placed = how.placed.get(axis, {})
+            if any(text not in placed for text, place in zip(texts, asked.tolist(), strict=True) if place >= 0):
+                return None
+            found = np.fromiter((placed.get(text, NOWHERE) for text in texts), dtype=np.int64, count=len(texts))
+            return Landing(asked, found, how.critic, of in how.known)
+        if not 0 < len(tree.leaves) <= MOST_LEAVES:
+            return None
+        if axis not in self.readers:
+            self.readers[axis] = Reader(tree, self.embedder.embed, how.threshold)
+        found, _ = self.readers[axis].place(vectors())
+        return Landing(asked, found, self.embedder.label, of in how.known)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from qdcgen import sobol
 from qdcgen.errors import QdcgenError, nearest
 from qdcgen.rows import Cell, Draft, Measure, Reply, Row, Taxonomy, Verdict, stream
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+    from qdcgen.landing import Landing
+
     Vectors = NDArray[np.float32]
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "Executor",
     "Exporter",
     "Filter",
+    "Label",
     "Layer",
     "Metric",
     "Part",
@@ -48,10 +52,14 @@ __all__ = [
     "Tools",
     "UnknownPart",
     "Weight",
+    "Writer",
+    "alias_of",
     "find",
     "names",
+    "pinned",
     "position",
     "shown",
+    "word",
 ]
 
 
@@ -69,8 +77,14 @@ class Ask(Protocol):
         schema: Mapping[str, Any] | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
+        seed: str | None = None,
+        counted: bool = True,
     ) -> Awaitable[Reply]:
         """Ask the model behind `alias`.
+
+        Every call has a seed of its own row and place, so two rows never share a reply by accident. A step that gives
+        `seed` names a call that all rows of its mix share: the same name and the same messages are asked once, and
+        served to the others. `counted` says whether it is in this row's calls, tokens and cost: give it to one of them.
 
         Raises:
             RowFault: the reply does not fit, or the provider refuses this one request; costs the row.
@@ -95,6 +109,15 @@ def _nothing_is(_values: Mapping[str, str]) -> bool:
 
 def _no_neighbour(_cell: Cell) -> Row | None:
     return None
+
+
+def _not_read(_axis: str) -> Landing | None:
+    return None
+
+
+def _no_file(name: str) -> Path:
+    message = f"this part was not given files, and asked for {name!r}"
+    raise LookupError(message)
 
 
 def _no_vectors(_texts: Sequence[str]) -> Any:
@@ -124,6 +147,8 @@ class Tools:
     taxonomies: Mapping[str, Taxonomy] = field(default_factory=dict)
     """Axis → tree, as the recipe declares them."""
     near: Callable[[Cell], Row | None] = _no_neighbour
+    file: Callable[[str], Path] = _no_file
+    """A file of the recipe's folder by name; raises UsageError for one that is not there or lies outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +160,8 @@ class Position:
     row_seed: int
     """Seed of this layer in this row."""
     replicate: int
+    prepared: Any = None
+    """What the layer's `prepare` gave."""
 
     @property
     def u(self) -> float:
@@ -144,8 +171,8 @@ class Position:
         and its value (Burley 2020, JCGT 9:4, §3). Shuffling the order by layer keeps two layers of one mix from
         moving together, which the same sequence scrambled twice would do.
         """
-        index = _scramble(self.replicate & _MASK, self.mix_seed & _MASK)
-        return _scramble(_reverse(index), self.mix_seed >> 32 & _MASK) / 2**32
+        index = sobol.scramble(self.replicate & _MASK, self.mix_seed & _MASK)
+        return sobol.scramble(sobol.reverse(index), self.mix_seed >> 32 & _MASK) / 2**32
 
     @property
     def rng(self) -> random.Random:
@@ -156,20 +183,52 @@ class Position:
 _MASK = 0xFFFFFFFF
 
 
-def _reverse(x: int) -> int:
-    """Reverse the 32 bits of x."""
-    return int(f"{x:032b}"[::-1], 2)
+def word(value: Any) -> str:
+    """A drawn value as one word, which a recipe and the plan compare it by: a mapping's `name`, else its `text`."""
+    if isinstance(value, dict):
+        return str(value.get("name", value.get("text", value)))
+    return str(value)
 
 
-def _scramble(x: int, seed: int) -> int:
-    """Nested uniform scramble of the 32-bit fraction x: each bit is flipped by a hash of the bits above it."""
-    x = _reverse(x)
-    x = (x + seed) & _MASK
-    x ^= x * 0x6C50B47C & _MASK
-    x ^= x * 0xB82F1E52 & _MASK
-    x ^= x * 0xC7AFE638 & _MASK
-    x ^= x * 0x8D22F6E6 & _MASK
-    return _reverse(x)
+class Writer(str):
+    """A drawn value that names the model of its row; see `alias_of`."""
+
+    __slots__ = ()
+
+
+class Label(str):
+    """A drawn value that the field `field` of its row must have; see `pinned`."""
+
+    __slots__ = ("field",)
+
+    def __new__(cls, value: str, field: str) -> typing.Self:
+        """The text `value`, which knows its field."""
+        made = super().__new__(cls, value)
+        made.field = field
+        return made
+
+    field: str
+
+
+def alias_of(draft: Draft, own: str | None) -> str:
+    """The alias that a step of this row asks: its own where it names one, else what the row's layer `models` drew.
+
+    Empty where there is neither: `ask` then takes the recipe's first.
+    """
+    if own:
+        return own
+    return next((str(value) for value in draft.names.values() if isinstance(value, Writer)), "")
+
+
+def pinned(draft: Draft, fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The fields' JSON Schemas, where each field that a layer `label` of this row decides may only be that label."""
+    labels = {value.field: str(value) for value in draft.names.values() if isinstance(value, Label)}
+    return {
+        name: {**schema, "enum": [one for one in schema["enum"] if str(one) == labels[name]]}
+        if name in labels and "enum" in schema
+        else schema
+        for name, schema in fields.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -198,6 +257,10 @@ class Sample:
     forbidden: Callable[[Mapping[str, str]], bool] = _nothing_is
     """Whether the recipe forbids rows with these values (a leaf's path, or a layer's value) on these two axes."""
     filters: Sequence[str] = ()
+    landing: Callable[[str], Landing | None] = _not_read
+    """Taxonomy → where the texts landed on it, read once for all metrics; None where nobody read them."""
+    planned: pl.DataFrame | None = None
+    """Every row that is wanted, taxonomies as node ids; None where nothing was planned."""
     equal_n: int | None = None
     equal_words: float | None = None
 
@@ -293,16 +356,43 @@ class Part(Settings):
 class Layer(Part):
     """Gives each row a value on a local axis. The value is a scalar, or a mapping whose `text` goes to prompts."""
 
+    async def prepare(self, tools: Tools) -> Any:  # noqa: ARG002  (for layers that need something first)
+        """What drawing needs beyond the settings, worked out once before the first round; None: nothing.
+
+        `draw` finds it at the row's position. Plain data (JSON) where model calls were made for it: it is then frozen
+        in the run folder as `axes/<axis>.json`, which a person may edit, and never asked for again. Anything else (a
+        table that was read, say) is not written. `tools` has `ask`, `embed`, `file` and `taxonomies`.
+        """
+        return None
+
+    def preparing(self) -> float:
+        """Model calls that `prepare` makes at most; 0: none, and nothing is frozen."""
+        return 0.0
+
     def draw(self, names: Mapping[str, Any], at: Position) -> Any:
         """The value for the row at `at`, given the axes drawn before it (axis → Node or value)."""
         raise NotImplementedError
 
-    def column(self) -> str:
-        """Type of the layer's column: `String`, `Int64`, `Float64`, `Boolean`, `List` (of strings) or `JSON`."""
+    def column(self) -> str | Mapping[str, str]:
+        """Type of the layer's column: `String`, `Int64`, `Float64`, `Boolean`, `List` (of strings) or `JSON`.
+
+        A layer whose values are mappings gives a type for each of their keys: the column is then a struct.
+        """
         return "String"
 
     def support(self) -> Sequence[Any] | None:
-        """Every value that can be drawn, in order, or None where that is not a short list."""
+        """Every value that can be drawn, in order, or None where that is not a short list.
+
+        A value that is a mapping with a `name` stands here by that name.
+        """
+        return None
+
+    def vocabulary(self) -> Mapping[str, Sequence[str]]:
+        """For values that are mappings: key → every value it can have, for the keys where that is a short list."""
+        return {}
+
+    def decides(self) -> str | None:
+        """The field that the steps must fill with this layer's value, None where it decides none; see `pinned`."""
         return None
 
 
@@ -315,6 +405,10 @@ class Step(Part):
 
     def fills(self) -> Mapping[str, Mapping[str, Any]]:
         """Fields that this step writes → JSON Schema of each."""
+        return {}
+
+    def names(self) -> Mapping[str, Any]:
+        """Names that this step adds to `draft.names` for later templates, each with an example; they are no columns."""
         return {}
 
     def calls(self) -> tuple[float, float]:
@@ -437,6 +531,6 @@ def find(kind: str, name: str) -> type[Part]:
     raise UnknownPart(message)
 
 
-def position(seed: int, mix: str, row: str, layer: str, replicate: int) -> Position:
+def position(seed: int, mix: str, row: str, layer: str, replicate: int, prepared: Any = None) -> Position:
     """Where `layer` of `row` stands; `mix` is the region's name and `seed` the recipe's."""
-    return Position(stream(f"{seed}/{mix}", layer), stream(row, layer), replicate)
+    return Position(stream(f"{seed}/{mix}", layer), stream(row, layer), replicate, prepared)

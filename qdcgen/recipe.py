@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import typing
-from collections.abc import Mapping
-from hashlib import sha256
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
+import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from qdcgen import parts, scrutiny, strict_yaml, tables, taxonomy, taxonomy_files
+from qdcgen import axes, parts, scrutiny, strict_yaml, tables, taxonomy, taxonomy_files
 from qdcgen.errors import Fault, QdcgenError, RecipeError, UsageError, nearest
+from qdcgen.landing import THRESHOLD
 from qdcgen.misfits import known_keys, misfits
 from qdcgen.parts import Part, Settings, Weight, shown
 from qdcgen.rows import Taxonomy
 from qdcgen.scrutiny import EXPECTED_BOUND, Bound, Gate
 from qdcgen.strict_yaml import dotted
 
-__all__ = ["Alias", "Bound", "Entry", "Gate", "Measuring", "Recipe", "Source", "Strategy", "Target", "load"]
+if TYPE_CHECKING:
+    from qdcgen.grow import Wanted
+
+__all__ = ["Alias", "Bound", "Entry", "Gate", "Growing", "Measuring", "Recipe", "Source", "Strategy", "Target", "load"]
+__all__ += ["loads", "outgrown", "rooted"]
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """Names a folder, so it must not hold a slash or begin with a dot. Pydantic searches: the ends must be said."""
@@ -111,13 +118,74 @@ class Alias(Settings):
     """Overrides the known price; without either, cost is reported as unknown."""
 
 
+def _quota(value: Any) -> Any:
+    expected = "expected a percentage such as 20% (above 0, at most 100), or a whole number of rows such as 150"
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,9})?\s*%", value.strip()):
+        if 0 < float(value.strip().rstrip("% ")) <= 100:  # noqa: PLR2004  per cent
+            return value.strip()
+    elif isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    none = "; to draw none of it write weights: {…: 0}" if str(value).strip("0.% ") == "" else ""
+    raise ValueError(f"{expected}; found {shown(value)}{none}")
+
+
+Quota = Annotated[str | int, BeforeValidator(_quota)]
+"""A percentage of the rows, or a count of rows."""
+
+
+class Growing(Settings):
+    """A taxonomy that a model is asked for, once: it is frozen in the run folder, and never regrown by itself."""
+
+    description: str = Field(alias="from", min_length=1, max_length=4000)
+    """What the axis distinguishes, e.g. `ways this can harm the customer`; the bare value."""
+    depth: int = Field(default=3, ge=1, le=10)
+    """Levels of nodes."""
+    proposals: int = Field(default=3, ge=1, le=20)
+    """Independent proposals of each node's children."""
+    children: int = Field(default=8, ge=1, le=100)
+    """Most children of one node."""
+    nodes: int = Field(default=300, ge=1, le=100_000)
+    """Most nodes in all."""
+    calls: int = Field(default=600, ge=1, le=1_000_000)
+    """Most calls in all; one that repairs a reply of the wrong form is not counted."""
+    model: str = ""
+    """Alias of the model; default: the first one."""
+    samples: Annotated[str, Field(min_length=1)] | None = None
+    """Parquet, JSONL, JSON or CSV in the recipe's folder; up to 12 rows of it show the model what the data is like."""
+    duplicates: Literal["flag", "merge"] = "flag"
+    """What becomes of a label that another branch has already, by embedding: noted, or merged into that one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"from": value} if isinstance(value, str) else value
+
+    def wanted(self, samples: tuple[str, ...] = ()) -> Wanted:
+        """The same as `qdcgen.grow` takes it, with rows to show."""
+        from qdcgen.grow import Wanted
+
+        return Wanted(alias=self.model, samples=samples, **self.model_dump(exclude={"model", "samples"}))
+
+    def in_words(self) -> str:
+        """What `check` says while it is not grown."""
+        from qdcgen.grow import most_calls
+
+        return (
+            "not grown yet; run, or qdcgen taxonomy grow, asks a model for it: at most "
+            f"{self.nodes:,} nodes, {self.depth} deep, {self.children} children each, "
+            f"{most_calls(self.wanted()):,} calls"
+        )
+
+
 class Source(Settings):
-    """Where a taxonomy comes from: written here, or a file in the recipe's folder."""
+    """Where a taxonomy comes from: written here, a file in the recipe's folder, or grown by a model."""
 
     tree: Any = None
     """Nested mappings and lists of names."""
     file: Annotated[str, Field(min_length=1)] | None = None
     """Nested YAML or JSON, or a CSV/TSV/JSON table with path columns or with id and parent columns."""
+    grow: Growing | None = None
+    """What to ask a model for; the tree is frozen as `axes/<axis>.json` in the run folder before any row is planned."""
     id: str | None = None
     """Column of node ids."""
     parent: str | None = None
@@ -136,11 +204,16 @@ class Source(Settings):
     """Take only what lies below this node (id or path)."""
     weights: dict[str, Weight] = Field(default={})
     """Prevalence: path pattern → weight, e.g. `{cards/*: 3}`; default 1."""
+    minimum: int | None = Field(default=None, ge=1, le=4_294_967_295)
+    """Rows that each leaf gets at least, of the rows that draw this taxonomy at `target.rows`."""
+    quotas: dict[str, Quota] = Field(default={})
+    """Share of a sub-tree: path pattern → percentage of the rows that draw this taxonomy, or a count of rows at
+    `target.rows`, e.g. `{cards/**: 20%, transfers: 150}`. The other leaves share the rest."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Source:
-        if (self.tree is None) == (self.file is None):
-            raise ValueError("expected either tree: or file:")
+        if sum(one is not None for one in (self.tree, self.file, self.grow)) != 1:
+            raise ValueError("expected either tree: or file: or grow:")
         return self
 
 
@@ -160,6 +233,8 @@ class Target(Settings):
     """Accepted rows to end with: exactly this many, or a named shortfall and exit code 4."""
     candidates: int = Field(default=3, ge=1, le=1000)
     """At most this many tries for each owed row."""
+    attempts: int | None = Field(default=None, ge=1)
+    """At most this many rows made in all, kept or not."""
     usd: float | None = Field(default=None, gt=0)
     """US dollars that all invocations together may spend; needs known prices."""
     calls: int | None = Field(default=None, ge=1)
@@ -177,6 +252,18 @@ class Anchor(Settings):
     """Parquet, JSONL, JSON or CSV in the recipe's folder."""
     text: str | None = None
     """Its column of texts; default: the name of the measured field."""
+    labels: dict[str, Annotated[str, Field(min_length=1)]] = Field(default={})
+    """Taxonomy → the column that says which node each row is of, by id, path or label, e.g. `{topic: intent}`. On these
+    rows the reader of `landing` is measured, so that its word on the others can be believed or not."""
+
+
+class Landing(Settings):
+    """Who reads, blind to the request, where a text landed."""
+
+    model: str | None = None
+    """Alias of the model that reads, one call a text and taxonomy; default: the embedder reads, at no cost."""
+    threshold: float = Field(default=THRESHOLD, ge=0, le=1)
+    """Score from which the embedder places a text at all: 0 no nearer than any sentence, 1 the node itself."""
 
 
 class Measuring(Settings):
@@ -188,6 +275,8 @@ class Measuring(Settings):
     """Which embedder: `wordllama` (default), `bge`, `{sentence_transformers: NAME}`, `{provider: MODEL}`."""
     anchor: Anchor | None = None
     """Real rows to stand beside the synthetic ones."""
+    landing: Landing = Landing()
+    """Who says where a text landed; a bare value is the alias of a model."""
 
     @model_validator(mode="before")
     @classmethod
@@ -197,6 +286,8 @@ class Measuring(Settings):
                 value = {**value, "text": [value["text"]]}
             if isinstance(value.get("anchor"), str):
                 value = {**value, "anchor": {"file": value["anchor"]}}
+            if isinstance(value.get("landing"), str):
+                value = {**value, "landing": {"model": value["landing"]}}
         return value
 
 
@@ -241,16 +332,44 @@ class Recipe(Settings):
 
     file: str = Field(default="", exclude=True, repr=False)
     folder: Path = Field(default=Path(), exclude=True, repr=False)
+    allowed: tuple[Path, ...] = Field(default=(), exclude=True, repr=False)
     taxonomies: dict[str, Any] = Field(default={}, exclude=True, repr=False)
     bounds: tuple[Any, ...] = Field(default=(), exclude=True, repr=False)
     source: str = Field(default="", exclude=True, repr=False)
     notes: tuple[str, ...] = Field(default=(), exclude=True, repr=False)
     anchor: Path | None = Field(default=None, exclude=True, repr=False)
+    samples: dict[str, Path] = Field(default={}, exclude=True, repr=False)
+    marked: Any = Field(default=None, exclude=True, repr=False)
+
+    @property
+    def ungrown(self) -> tuple[str, ...]:
+        """Axes with `grow:` that the run folder does not hold yet; they are not in `taxonomies`."""
+        return tuple(axis for axis in self.taxonomy if axis not in self.taxonomies)
 
     @property
     def drawn_together(self) -> tuple[Strategy, ...]:
-        """The strategies, or the one that draws every taxonomy together."""
+        """The strategies, or the one that draws every taxonomy together.
+
+        Raises:
+            UsageError: an axis is not grown yet, so nothing can be planned.
+        """
+        if self.ungrown:
+            typed = shlex.quote(self.file)
+            raise UsageError(
+                f"{self.file}: taxonomy {', '.join(self.ungrown)} is not grown yet; "
+                f"type: qdcgen taxonomy grow {typed} (qdcgen run {typed} grows it too, and goes on)"
+            )
+        return self._together
+
+    @property
+    def _together(self) -> tuple[Strategy, ...]:
         return self.strategies or (Strategy(axes=tuple(self.taxonomy)),)
+
+    def rows_drawing(self, axis: str) -> int:
+        """Rows of the target whose strategy draws this taxonomy, rounded down."""
+        weights = [(Fraction(repr(strategy.weight)), axis in strategy.axes) for strategy in self._together]
+        drawn = sum((weight for weight, draws in weights if draws), Fraction(0))
+        return int(self.target.rows * drawn / sum(weight for weight, _ in weights))
 
     @property
     def fields(self) -> dict[str, Mapping[str, Any]]:
@@ -273,12 +392,7 @@ class Recipe(Settings):
         said["layers"] = {axis: _plain(entry) for axis, entry in self.layers.items()}
         said["generate"] = [_plain(entry) for entry in self.generate]
         said["filters"] = [_plain(entry) for entry in self.filters]
-        said["taxonomy"] = {
-            name: sha256(
-                "\n".join(f"{n.id}\t{n.parent}\t{n.label}\t{n.text}\t{n.weight}" for n in tree.nodes).encode()
-            ).hexdigest()
-            for name, tree in self.taxonomies.items()
-        }
+        said["taxonomy"] = {name: tree.digest for name, tree in self.taxonomies.items()}
         return said
 
 
@@ -289,11 +403,17 @@ def _plain(entry: Entry) -> dict[str, Any]:
 # ── loading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def load(path: str | Path, *, overrides: tuple[str, ...] = (), allowed: tuple[Path, ...] = ()) -> Recipe:
+def load(
+    path: str | Path,
+    *,
+    overrides: tuple[str, ...] = (),
+    allowed: tuple[Path, ...] = (),
+    out: Path | None = None,
+) -> Recipe:
     """Read, resolve and check a recipe.
 
     `overrides` are `path.to.key=value` strings; `allowed` are folders, besides the recipe's own, from which its files
-    may be read.
+    may be read. Axes with `grow:` are read from the run folder `out` (default: `runs/<name>`) where they are grown.
 
     Raises:
         RecipeError: every fault found, each with file, line and column.
@@ -308,7 +428,7 @@ def load(path: str | Path, *, overrides: tuple[str, ...] = (), allowed: tuple[Pa
         raise UsageError(
             f"{path}: {error.strerror}; expected a recipe (qdcgen init writes one to start from)"
         ) from None
-    return loads(text, file=str(path), folder=path.resolve().parent, overrides=overrides, allowed=allowed)
+    return loads(text, file=str(path), folder=path.resolve().parent, overrides=overrides, allowed=allowed, out=out)
 
 
 def loads(
@@ -318,6 +438,7 @@ def loads(
     folder: Path,
     overrides: tuple[str, ...] = (),
     allowed: tuple[Path, ...] = (),
+    out: Path | None = None,
 ) -> Recipe:
     """As `load`, from text; relative file names are looked up in `folder`."""
     marked = strict_yaml.parse(text, file)
@@ -334,7 +455,12 @@ def loads(
         update={
             "file": file,
             "folder": folder,
-            "taxonomies": _read_taxonomies(recipe, marked, folder, allowed, faults, notes),
+            "allowed": allowed,
+            "taxonomies": _read_taxonomies(
+                recipe, marked, folder, allowed, faults, notes, out or Path("runs") / recipe.name
+            ),
+            "samples": _samples(recipe, marked, folder, allowed, faults),
+            "marked": marked,
             "notes": tuple(notes),
             "source": text.decode("utf-8-sig") if isinstance(text, bytes) else text,
             "measure": recipe.measure.model_copy(update={"embedder": _embedder(marked, recipe, faults)}),
@@ -342,7 +468,36 @@ def loads(
             "anchor": _anchor(recipe, marked, folder, allowed, faults),
         }
     )
+    if {"taxonomy", "strategies", "target"} <= sound:
+        recipe = recipe.model_copy(update={"taxonomies": _apportioned(recipe, marked, faults)})
+    if {"measure", "models", "taxonomy"} <= sound:
+        _check_landing(recipe, marked, faults)
     scrutiny.check(recipe, marked, faults, sound)
+    if faults:
+        raise RecipeError(faults)
+    return recipe
+
+
+def rooted(recipe: Recipe, grown: Mapping[str, Taxonomy]) -> Recipe:
+    """The recipe with these trees under its grown axes, and none of any other run folder; every pattern is checked.
+
+    Raises:
+        RecipeError: a weight, a `forbid` entry or a part names a node that did not grow; nothing was planned.
+    """
+    faults: list[Fault] = []
+    trees: dict[str, Taxonomy] = {}
+    for axis, source in recipe.taxonomy.items():
+        if source.grow is None:
+            trees[axis] = recipe.taxonomies[axis]
+        elif axis in grown:
+            try:
+                trees[axis] = _weighed(grown[axis], source, ("taxonomy", axis), recipe.marked)
+            except RecipeError as error:
+                faults += error.faults
+    young = {axis: tree for axis, tree in trees.items() if axis in grown}
+    trees |= _apportioned(recipe.model_copy(update={"taxonomies": young}), recipe.marked, faults)
+    recipe = recipe.model_copy(update={"taxonomies": trees})
+    scrutiny.check(recipe, recipe.marked, faults, frozenset(Recipe.model_fields))
     if faults:
         raise RecipeError(faults)
     return recipe
@@ -571,12 +726,21 @@ def _read_taxonomies(
     allowed: tuple[Path, ...],
     faults: list[Fault],
     notes: list[str],
+    out: Path,
 ) -> dict[str, Taxonomy]:
     trees: dict[str, Taxonomy] = {}
     for axis, source in recipe.taxonomy.items():
         path: strict_yaml.Path = ("taxonomy", axis)
         try:
-            if source.file is not None:
+            if source.grow is not None:
+                frozen = out / "axes" / f"{axis}.json"
+                if not frozen.is_file():
+                    notes.append(f"taxonomy {axis}: {source.grow.in_words()}")
+                    continue
+                content = frozen.read_bytes()
+                tree = axes.loads(content, axis, str(frozen))
+                notes += outgrown(axis, source.grow, content, frozen)
+            elif source.file is not None:
                 columns = source.model_dump(
                     include={"id", "parent", "label", "text", "weight", "levels", "exclude", "root"}
                 )
@@ -586,15 +750,81 @@ def _read_taxonomies(
             else:
                 line, _ = marked.values.get((*path, "tree")) or marked.values.get(path, (1, 1))
                 tree = taxonomy.inline(axis, source.tree, f"{marked.file}:{line}")
-            if source.weights:
-                line, _ = marked.values.get((*path, "weights"), (1, 1))
-                tree = taxonomy.weighted(tree, source.weights, f"{marked.file}:{line}")
-            trees[axis] = tree
+            trees[axis] = _weighed(tree, source, path, marked)
         except RecipeError as error:
             faults += error.faults
         except (ValueError, UsageError) as error:
             faults.append(marked.fault((*path, "file"), f"{dotted(path)}: {error}"))
     return trees
+
+
+def _apportioned(recipe: Recipe, marked: strict_yaml.Marked, faults: list[Fault]) -> dict[str, Taxonomy]:
+    """The taxonomies with their quotas and minimums turned into shares of the rows that draw them at the target."""
+
+    def told(axis: str) -> Callable[[tuple[str, ...], str], None]:
+        def problem(below: tuple[str, ...], message: str) -> None:
+            path: strict_yaml.Path = ("taxonomy", axis, *below)
+            faults.append(marked.fault(path, f"{dotted(('taxonomy', axis))}: {message}"))
+
+        return problem
+
+    return {
+        axis: taxonomy.apportioned(
+            tree, recipe.rows_drawing(axis), recipe.taxonomy[axis].minimum, recipe.taxonomy[axis].quotas, told(axis)
+        )
+        for axis, tree in recipe.taxonomies.items()
+    }
+
+
+def outgrown(axis: str, grow: Growing, content: bytes, file: Path) -> list[str]:
+    """What to say where a frozen tree was grown by other settings than the recipe has now."""
+    about = orjson.loads(content).get("grown") or {}
+    before = {"from": about.get("from"), **about.get("settings", {})}
+    now = grow.model_dump(by_alias=True, include=set(Growing.model_fields) - {"model", "samples"})
+    differing = [name for name, value in now.items() if about and before.get(name) != value]
+    said = f"taxonomy {axis}: {file} was grown with another {', '.join(differing)}, and is used as it is"
+    return [f"{said}; to grow it anew: qdcgen taxonomy grow RECIPE --replace"] if differing else []
+
+
+def _weighed(tree: Taxonomy, source: Source, path: strict_yaml.Path, marked: strict_yaml.Marked) -> Taxonomy:
+    """The tree with the recipe's weights on it."""
+    if not source.weights:
+        return tree
+    line, _ = marked.values.get((*path, "weights"), (1, 1))
+    return taxonomy.weighted(tree, source.weights, f"{marked.file}:{line}")
+
+
+def _samples(
+    recipe: Recipe, marked: strict_yaml.Marked, folder: Path, allowed: tuple[Path, ...], faults: list[Fault]
+) -> dict[str, Path]:
+    """Axis → file of sample rows, for axes that are grown with one."""
+    found: dict[str, Path] = {}
+    for axis, source in recipe.taxonomy.items():
+        if source.grow is None or source.grow.samples is None:
+            continue
+        try:
+            found[axis] = inside(folder, source.grow.samples, allowed)
+        except ValueError as error:
+            path: strict_yaml.Path = ("taxonomy", axis, "grow", "samples")
+            faults.append(marked.fault(path, f"{dotted(path)}: {error}"))
+    return found
+
+
+def _check_landing(recipe: Recipe, marked: strict_yaml.Marked, faults: list[Fault]) -> None:
+    """The model that reads exists, and so does every taxonomy that real rows are labelled by."""
+    model = recipe.measure.landing.model
+    if model is not None and model not in recipe.models:
+        path: strict_yaml.Path = ("measure", "landing", "model")
+        path = path if path in marked.values else path[:-1]  # the short form
+        message = f"measure.landing: no model called {model!r}{nearest(model, list(recipe.models))}"
+        faults.append(marked.fault(path, message))
+    elif model is not None and recipe.models[model].batch:
+        message = f"measure.landing: {model} has batch: true and answers hours later; name a model that answers at once"
+        faults.append(marked.fault(("measure", "landing"), message))
+    for axis in recipe.measure.anchor.labels if recipe.measure.anchor is not None else ():
+        if axis not in recipe.taxonomy:
+            message = f"measure.anchor.labels: no taxonomy called {axis!r}{nearest(axis, list(recipe.taxonomy))}"
+            faults.append(marked.fault(("measure", "anchor", "labels", axis), message, at_key=True))
 
 
 def _anchor(

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from qdcgen.parts import Sample
     from qdcgen.recipe import Recipe
-    from qdcgen.rows import Measure
+    from qdcgen.rows import Measure, Taxonomy
 
 __all__ = [
     "journal_of",
@@ -53,23 +54,32 @@ def run_folder(where: Path) -> Path:
     return folder
 
 
-def review(where: Path, *, text: tuple[str, ...], axes: tuple[str, ...], embedder: str | None) -> Report:
-    """The report on a run folder, on the run of a recipe, or on a data file.
+def review(
+    where: Path,
+    *,
+    text: tuple[str, ...],
+    axes: tuple[str, ...],
+    embedder: str | None,
+    label: str | None = None,
+    taxonomy: Path | None = None,
+) -> Report:
+    """The report on a run folder, on the run of a recipe, or on a data file; see `of_file` for its options.
 
     Raises:
         UsageError, RunError: `where` is none of these, or the options do not go with it.
     """
     if where.is_file() and where.suffix in DATA_ENDINGS:
-        return of_file(where, text=text, axes=axes, embedder=embedder)
+        return of_file(where, text=text, axes=axes, embedder=embedder, label=label, taxonomy=taxonomy)
     if not where.exists():
         raise UsageError(f"{where}: no such file or folder; expected a run folder, a recipe or a data file")
     if where.is_file() and where.suffix not in {".yaml", ".yml"}:
         raise UsageError(
             f"{where}: expected a run folder, a recipe, or a file ending in {', '.join(sorted(DATA_ENDINGS))}"
         )
-    if text or axes or embedder:
+    if text or axes or embedder or label or taxonomy:
         raise UsageError(
-            "--text, --axis and --embedder are for data files; a run is measured as its recipe says (measure:)"
+            "--text, --axis, --label, --taxonomy and --embedder are for data files; a run is measured as its recipe "
+            "says (measure:)"
         )
     store = Store(run_folder(where)).peek()
     if "measures.json" in store.files:
@@ -77,7 +87,7 @@ def review(where: Path, *, text: tuple[str, ...], axes: tuple[str, ...], embedde
     from qdcgen.recipe import loads
 
     recipe = loads(store.bytes("recipe.yaml"), file=str(store.folder / "recipe.yaml"), folder=_home(store, where))
-    return of_run(store, recipe, "")
+    return of_run(store, recipe, "", ask=False)
 
 
 def _home(store: Store, where: Path) -> Path:
@@ -105,18 +115,21 @@ def _metrics() -> list[Any]:
     return [parts.find("metrics", name)() for name in ordered]
 
 
-def of_run(store: Store, recipe: Recipe, model: str) -> Report:
-    """Measure a run: everything made beside what was kept, and beside the anchor where the recipe names one."""
+def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Report:
+    """Measure a run: everything made beside what was kept, and beside the anchor where the recipe names one.
+
+    Where the recipe names a model that reads where texts landed, it is asked if `ask` is true.
+    """
     import polars as pl
 
-    from qdcgen import ledger, rounds
+    from qdcgen import ledger, readers, rounds
     from qdcgen.judge import labels
     from qdcgen.measure import measure, samples_of
     from qdcgen.model.ask import surprisal
 
     tried = rounds.attempts(store, recipe)
     # Without what the steps noted: the longest column of all, and no metric reads it.
-    made = rounds.made(store, leave=("_notes", "_reason", "_tokens_in", "_tokens_out", "_usd"))
+    made = rounds.made(store, leave=("_notes", "_steps", "_reason", "_tokens_in", "_tokens_out", "_usd"))
     frames: dict[str, pl.DataFrame] = {}
     if not made.is_empty():
         whole = made.filter(pl.col("_fault").is_null()).with_columns(_text(recipe))
@@ -127,6 +140,10 @@ def of_run(store: Store, recipe: Recipe, model: str) -> Report:
         frames["anchor"] = _anchor(recipe)
     filters = labels(recipe.filters)
     history = tried.with_columns((pl.col("_state") == "accepted").alias("_kept"))
+    planned = rounds.planned(store)
+    holds = rounds.wanted(store, recipe).holds("slot")
+    wanted = planned.filter(holds).unique("slot", keep="first", maintain_order=True)
+    reading, said = readers.reading(store, recipe, frames, ask=ask)
     samples = samples_of(
         frames,
         "_text",
@@ -139,10 +156,10 @@ def of_run(store: Store, recipe: Recipe, model: str) -> Report:
         attempts=history,
         surprisal=surprisal(recipe.models),
         forbidden=_forbidden(recipe),
+        reading=reading,
+        planned=wanted,
     )
     measures = measure(samples, _metrics()) if samples else []
-    planned = rounds.planned(store)
-    wanted = planned.filter(pl.col("slot") < recipe.target.rows).unique("slot", keep="first", maintain_order=True)
     models = (
         model or ", ".join(sorted({m for said in made["_models"] for m in said.split(",") if m}))
         if made.height
@@ -164,7 +181,8 @@ def of_run(store: Store, recipe: Recipe, model: str) -> Report:
         ledger=ledger.lines(wanted, tried, recipe.taxonomies, filters),
         gates=list(_gates(recipe, measures)),
         calls=_calls(store),
-        remarks=_remarks(recipe),
+        remarks=[*_remarks(recipe, samples), *said],
+        confused=readers.confusions(samples),
     )
 
 
@@ -213,28 +231,65 @@ def _text(recipe: Recipe) -> pl.Expr:
     )
 
 
-def _anchor(recipe: Recipe) -> pl.DataFrame:
-    import polars as pl
-
-    from qdcgen.measure import text_of
+def _anchor_rows(recipe: Recipe) -> pl.DataFrame:
     from qdcgen.tables import read
 
     anchor: Any = recipe.measure.anchor
-    frame = read(recipe.anchor or recipe.folder / anchor.file)
+    return read(recipe.anchor or recipe.folder / anchor.file)
+
+
+def _anchor(recipe: Recipe) -> pl.DataFrame:
+    """The real rows: `_text`, and each labelled taxonomy's column of node paths."""
+    import polars as pl
+
+    from qdcgen import readers
+    from qdcgen.measure import text_of
+
+    anchor: Any = recipe.measure.anchor
+    labels, trees = anchor.labels, recipe.taxonomies
+    frame = _anchor_rows(recipe)
     column = anchor.text or (
         recipe.text_fields[0] if recipe.text_fields[0] in frame.columns else text_of(frame, anchor.file)
     )
     if column not in frame.columns:
         raise UsageError(f"anchor {anchor.file}: no column {column!r}; it has {', '.join(frame.columns)}")
-    return frame.select(pl.col(column).cast(pl.String).alias("_text"))
+    of = f"anchor {anchor.file}"
+    frame = readers.labelled(frame.with_columns(pl.col(column).cast(pl.String).alias("_text")), labels, trees, of)
+    return frame.select("_text", *labels)
 
 
-def _remarks(recipe: Recipe) -> list[str]:
-    said = ["coverage counts what accepted rows were asked to be; whether their text landed there is not measured yet"]
-    if recipe.measure.anchor is None:
+def _remarks(recipe: Recipe, samples: Sequence[Sample]) -> list[str]:
+    """What the figures cannot say, and what to type for it."""
+    import polars as pl
+
+    from qdcgen.readers import named
+
+    said = []
+    read = {axis for axis in recipe.taxonomies if any(one.of == "kept" and one.landing(axis) for one in samples)}
+    anchor = recipe.measure.anchor
+    blind = [axis for axis in recipe.taxonomies if axis in read and not (anchor and axis in anchor.labels)]
+    if blind:
+        said.append(
+            f"landed rests on its reader, and how well it tells the nodes of {', '.join(blind)} apart is unknown: name "
+            "rows whose nodes people know under measure.anchor.labels"
+        )
+    model = recipe.measure.landing.model
+    if read and any(one.name == "landed" and one.part.model == model for one in recipe.filters):
+        said.append(
+            "the filter landed kept the rows that this same reader agrees with, so landed says nothing new about "
+            "accepted rows; it does about raw"
+        )
+    if anchor is None:
         said.append(
             "no real rows to compare with: name some under measure.anchor; the weight of these rows (λ) is unknown"
         )
+    elif anchor.labels:
+        frame = _anchor_rows(recipe)
+        told = [
+            named(frame[of].cast(pl.String).to_list(), recipe.taxonomies[axis], of)
+            for axis, of in anchor.labels.items()
+        ]
+        said += [f"anchor {anchor.file}: {words}" for words in told if words]
     return said
 
 
@@ -271,16 +326,34 @@ def _why(gate: Any, worst: Measure | None) -> str:
     return f"{name}{where} is {worst.value:.6g}, expected {gate.bound.text}{missing}"
 
 
-def of_file(path: Path, *, text: tuple[str, ...], axes: tuple[str, ...], embedder: str | None) -> Report:
-    """Measure any table of texts."""
+def of_file(
+    path: Path,
+    *,
+    text: tuple[str, ...],
+    axes: tuple[str, ...],
+    embedder: str | None,
+    label: str | None = None,
+    taxonomy: Path | None = None,
+) -> Report:
+    """Measure any table of texts.
+
+    `label` is a column in which people say what each text is, as nodes of the tree in the file `taxonomy` (by id, path
+    or label), or, without one, as a flat list of its own values. The embedder then reads each text blind, and the
+    report says how often the two agree.
+    """
     import polars as pl
 
+    from qdcgen import readers
     from qdcgen.measure import measure, sample_of_file, text_of
     from qdcgen.recipe import settings_of
     from qdcgen.tables import read
 
+    if taxonomy is not None and label is None:
+        raise UsageError("--taxonomy needs --label COLUMN: the column that says which node each text is of")
+    if label is not None and label in text:
+        raise UsageError(f"--label {label}: that is the text itself; name the column that says what each text is")
     frame = read(path)
-    for name in (*text, *axes):
+    for name in (*text, *axes, *((label,) if label else ())):
         if name not in frame.columns:
             close = nearest(name, frame.columns)
             raise UsageError(f"{path}: no column {name!r}{close} (columns: {', '.join(frame.columns)})")
@@ -298,10 +371,38 @@ def of_file(path: Path, *, text: tuple[str, ...], axes: tuple[str, ...], embedde
     name, _, setting = (embedder or "wordllama").partition(":")
     kind: Any = parts.find("embedders", name)
     part = kind.model_validate(settings_of(kind, setting or None))
-    sample = sample_of_file(frame, column, part, of="rows", axes=axes)
+    trees: dict[str, Taxonomy] = {}
+    remarks: list[str] = []
+    if label is not None:
+        trees = {label: _tree_of(frame, label, taxonomy)}
+        apart = readers.named(frame[label].cast(pl.String).to_list(), trees[label], label)
+        remarks = [apart] if apart else []
+        frame = readers.labelled(frame, {label: label}, trees, str(path))
+    sample = sample_of_file(frame, column, part, of="rows", axes=axes, taxonomies=trees)
     facts = {"file": str(path), "rows": f"{frame.height:,}", "text": " + ".join(text)}
     facts |= {"embedder": part.label, "version": f"qdcgen {__version__}"}
-    return Report(title=path.name, facts=facts, measures=measure([sample], _metrics()))
+    measures = measure([sample], _metrics())
+    if label is not None and sample.texts and sample.landing(label) is None:
+        remarks.append(f"{label} has {len(trees[label].leaves):,} leaves, too many to read the texts by")
+    confused = readers.confusions([sample])
+    return Report(title=path.name, facts=facts, measures=measures, remarks=remarks, confused=confused)
+
+
+def _tree_of(frame: pl.DataFrame, label: str, file: Path | None) -> Taxonomy:
+    """The tree in the file, or a flat one of the column's own values, in order of the alphabet."""
+    import polars as pl
+
+    from qdcgen import taxonomy_files
+    from qdcgen.taxonomy import inline
+
+    if file is not None:
+        return taxonomy_files.read(label, file)
+    if frame[label].dtype.is_nested() or frame[label].dtype == pl.Binary:
+        raise UsageError(f"--label {label}: the column holds {frame[label].dtype}; a label is text or a number")
+    values = [value for value in frame[label].drop_nulls().cast(pl.String).unique().sort().to_list() if value.strip()]
+    if not values:
+        raise UsageError(f"--label {label}: the column is empty; expected the node of each text")
+    return inline(label, values, f"--label {label}")
 
 
 # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────────────

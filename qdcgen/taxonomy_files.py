@@ -1,4 +1,4 @@
-"""Taxonomies, the files: a table (CSV, TSV, JSON) or a nested tree (YAML, JSON) becomes a `Taxonomy`.
+"""Taxonomies, the files: a table (CSV, TSV, JSON), a nested tree (YAML, JSON), SKOS or an artefact → a `Taxonomy`.
 
 Where a node's id comes from. A table with an id column keeps its own ids. A tree, and a table of path columns, is named
 by the slash path of labels (see `qdcgen.taxonomy`).
@@ -20,24 +20,29 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qdcgen import strict_yaml
+from qdcgen import axes, strict_yaml, taxonomy_skos
 from qdcgen.errors import RecipeError, nearest
 from qdcgen.rows import Node, Taxonomy
 from qdcgen.taxonomy import MAX_DEPTH, MAX_FAULTS, MAX_NODES, TEXTS, FileFaults, escaped, plant, weight_of, word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["MAX_BYTES", "PREFIX", "read"]
+__all__ = ["ENDINGS", "MAX_BYTES", "PREFIX", "read"]
 
 MAX_BYTES = 512 * 2**20
 """Larger files are refused unread."""
+ENDINGS = ".csv, .tsv, .json, .jsonl, .jsonld, .yaml, .yml, .ttl, .nt, .rdf or .xml"
+"""Endings of the files that can be read, in words."""
 _RING = 6
 """Members of a cycle that are named."""
 
-_IDS = ("id", "code", "synset", "key", "node_id", "node", "identifier", "notation", "qcode", "uri", "@id")
-_PARENTS = ("parent", "parents", "parent_id", "parent_ids", "parentid", "parent_code", "parent_technique", "broader")
-_LABELS = ("label", "name", "title", "preflabel", "pref_label", "term", "slug")
+_IDS = ("id", "code", "synset", "synset_id", "key", "node_id", "node", "identifier", "notation", "qcode", "uri", "@id")
+_PARENTS = (
+    *("parent", "parents", "parent_id", "parent_ids", "parentid", "parent_code", "parent_technique", "broader"),
+    *("hypernym", "hypernyms"),
+)
+_LABELS = ("label", "name", "title", "preflabel", "pref_label", "term", "lemma", "lemmas", "slug")
 _WEIGHTS = ("weight", "weights")
 _LEVEL = re.compile(r"(?:level|lvl|l|tier)_?\d+\Z")
 
@@ -73,6 +78,8 @@ class _Table(NamedTuple):
     records: list[tuple[int, str, Sequence[str]]]
     separators: str
     """What may stand between several parents in one cell."""
+    exact: bool = False
+    """Whether spaces at the ends of a cell belong to it."""
 
 
 def read(
@@ -88,8 +95,12 @@ def read(
     exclude: Mapping[str, str | Sequence[str]] | None = None,
     root: str | Sequence[str] | None = None,
     notes: list[str] | None = None,
+    form: str | None = None,
 ) -> Taxonomy:
-    """The taxonomy in a file: `.yaml`/`.yml`/`.json` tree, or `.csv`/`.tsv`/`.json`/`.jsonl` table.
+    """The taxonomy in a file, told by its ending (or by `form`, an ending without its dot).
+
+    `.yaml`/`.yml`/`.json` trees, `.csv`/`.tsv`/`.json`/`.jsonl` tables, SKOS in `.jsonld`/`.json`, `.ttl`/`.nt` or
+    `.rdf`/`.xml`/`.owl` (see `qdcgen.taxonomy_skos`), and `.json` artefacts (see `qdcgen.axes`).
 
     A table has path columns (`levels`, root first; a row may end early) or an id column and, unless it is flat, a
     parent column. Columns that are not named are looked for by their usual names. `parent: <prefix>` makes each node a
@@ -105,12 +116,14 @@ def read(
     """
     settings = {"id": id, "parent": parent, "label": label, "text": text, "weight": weight}
     with _collector_paused():
-        nodes = _nodes(Path(path), settings, levels, exclude, [root] if isinstance(root, str) else root, notes)
+        roots = [root] if isinstance(root, str) else root
+        nodes = _nodes(Path(path), form, settings, levels, exclude, roots, notes)
     return Taxonomy(name, tuple(nodes))
 
 
 def _nodes(
     path: Path,
+    form: str | None,
     settings: Mapping[str, str | None],
     levels: Sequence[str] | None,
     exclude: Mapping[str, str | Sequence[str]] | None,
@@ -120,25 +133,20 @@ def _nodes(
     faults = FileFaults(str(path))
     said = [] if notes is None else notes
     body = _decoded(path, faults)
-    suffix = path.suffix.lower()
-    tree: Any = None
-    if suffix in {".yaml", ".yml"}:
-        tree = _composed(body, faults)
-        table = _objects(tree, faults)
-    elif suffix in {".json", ".jsonld", ".jsonl", ".ndjson"}:
-        lines = suffix in {".jsonl", ".ndjson"}
-        tree = _parsed(body, faults, lines=lines)
-        table = _objects(tree, faults, lines=lines)
-    elif suffix in {".csv", ".tsv", ".tab", ".txt"}:
-        table = _records(body, faults, tab=suffix in {".tsv", ".tab"})
-    else:
-        raise faults.stop(f"a {suffix or 'nameless'} file; expected .csv, .tsv, .json, .jsonl, .yaml or .yml")
-    if table is None:
-        if wrong := [key for key, value in {**settings, "levels": levels, "exclude": exclude}.items() if value]:
-            raise faults.stop(f"a nested tree has no columns; take out {', '.join(f'{key}:' for key in wrong)}")
+    suffix = f".{form.lower().lstrip('.')}" if form else path.suffix.lower()
+    asked = [key for key, value in {**settings, "levels": levels}.items() if value]
+    tree, table = _opened(body, suffix, faults, said, bare=not asked)
+    refused = [*asked, *(["exclude"] if exclude else [])]
+    if table is None and refused:
+        raise faults.stop(f"a nested tree has no columns; take out {', '.join(f'{key}:' for key in refused)}")
+    if isinstance(tree, Taxonomy):
+        nodes = list(tree.nodes)
+    elif table is None:
         nodes = plant(tree, faults, 0, objects=True)
     else:
-        found = _columns(table, faults, settings, levels or ())
+        if table.exact and asked:
+            raise faults.stop(f"SKOS has no columns to choose; take out {', '.join(f'{key}:' for key in asked)}")
+        found = _SKOS if table.exact else _columns(table, faults, settings, levels or ())
         table, gone = _excluded(table, exclude, faults)
         rows = _path_rows(table, found, faults) if found.levels else _id_rows(table, found, faults)
         left_out = {} if found.levels else {row.id: row for row in _id_rows(gone, found, FileFaults(""))}
@@ -152,6 +160,42 @@ def _nodes(
         nodes = _rooted(nodes, roots, faults)
         faults.check()
     return nodes
+
+
+def _opened(body: str, suffix: str, faults: FileFaults, notes: list[str], *, bare: bool) -> tuple[Any, _Table | None]:
+    """The file as a nested tree, or a Taxonomy where it is an artefact; and as a table, None where it is none.
+
+    `bare`: no column was named. Where one was, linked data in JSON is a table like any other.
+    """
+    if suffix in {".yaml", ".yml"}:
+        tree = _composed(body, faults)
+        return tree, _objects(tree, faults)
+    if suffix in {".json", ".jsonld", ".jsonl", ".ndjson"}:
+        lines = suffix in {".jsonl", ".ndjson"}
+        tree = _parsed(body, faults, lines=lines)
+        if isinstance(tree, dict) and {"format", "taxonomy", "nodes"} <= set(tree):
+            faults.check()
+            return axes.loads(body.encode(), "", faults.file), None
+        if bare and not lines and taxonomy_skos.is_skos(tree):
+            return tree, _concepts(taxonomy_skos.linked(tree), faults, notes)
+        return tree, _objects(tree, faults, lines=lines)
+    if suffix in {".ttl", ".turtle", ".nt"}:
+        return None, _concepts(taxonomy_skos.turtle(body, faults), faults, notes)
+    if suffix in {".rdf", ".xml", ".owl", ".skos"}:
+        return None, _concepts(taxonomy_skos.xml(body, faults), faults, notes)
+    if suffix in {".csv", ".tsv", ".tab", ".txt"}:
+        return None, _records(body, faults, tab=suffix in {".tsv", ".tab"})
+    raise faults.stop(f"a {suffix or 'nameless'} file; expected {ENDINGS}")
+
+
+def _concepts(said: Iterable[taxonomy_skos.Said], faults: FileFaults, notes: list[str]) -> _Table:
+    told: list[str] = []
+    rows = taxonomy_skos.concepts(said, faults, told)
+    notes += [f"{Path(faults.file).name}: {note}" for note in told]
+    records: list[tuple[int, str, Sequence[str]]] = [
+        (0, f"concept {number}", row) for number, row in enumerate(rows, 1)
+    ]
+    return _Table(list(taxonomy_skos.COLUMNS), records, "\n", exact=True)
 
 
 PREFIX = "<prefix>"
@@ -189,6 +233,7 @@ def _records(body: str, faults: FileFaults, *, tab: bool) -> _Table:
     columns: list[str] = []
     records: list[tuple[int, str, Sequence[str]]] = []
     begin = 1
+    csv.field_size_limit(MAX_BYTES)  # by itself it stops at 131,072 letters, and a definition may be longer
     reader = csv.reader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True)
     try:
         for record in reader:
@@ -319,6 +364,10 @@ class _Columns(NamedTuple):
     text: str | None
     weight: str | None
     levels: tuple[str, ...]
+
+
+_SKOS = _Columns("id", "parent", "label", "definition", "weight", ())
+"""The columns of `taxonomy_skos.COLUMNS`."""
 
 
 def _plain(column: str) -> str:
@@ -461,20 +510,21 @@ def _id_rows(table: _Table, found: _Columns, faults: FileFaults) -> list[_Row]:
     id_at = at[str(found.id)]
     parent_at = at.get(found.parent or "", -1) if found.parent != PREFIX else -1
     label_at, text_at, weight_at = (at[name] if name else -1 for name in (found.label, found.text, found.weight))
-    known = {cells[id_at].strip() for _, _, cells in table.records}
+    clean: Callable[[str], str] = str if table.exact else str.strip
+    known = {clean(cells[id_at]) for _, _, cells in table.records}
     rows: list[_Row] = []
     for line, place, cells in table.records:
-        key = cells[id_at].strip()
+        key = clean(cells[id_at])
         if not key:
             faults.add(f"{place}: an empty {found.id}; give the node an id, or remove the row", line)
             continue
-        named = cells[parent_at].strip() if parent_at >= 0 else ""
+        named = clean(cells[parent_at]) if parent_at >= 0 else ""
         rows.append(
             _Row(
                 id=key,
-                label=(cells[label_at].strip() if label_at >= 0 else "") or key,
+                label=(clean(cells[label_at]) if label_at >= 0 else "") or key,
                 parents=_several(named, known, table.separators) if named else (),
-                text=cells[text_at].strip() if text_at >= 0 else "",
+                text=clean(cells[text_at]) if text_at >= 0 else "",
                 weight=weight_of(cells[weight_at], f"{key!r}", faults, line) if weight_at >= 0 else 1.0,
                 line=line,
                 at=place,
@@ -489,7 +539,8 @@ def _several(named: str, known: set[str], separators: str) -> tuple[str, ...]:
         return (named,)
     for mark in separators:
         if mark in named:
-            parts = tuple(dict.fromkeys(part.strip() for part in named.split(mark) if part.strip()))
+            strip = None if mark != "\n" else ""
+            parts = tuple(dict.fromkeys(part.strip(strip) for part in named.split(mark) if part.strip(strip)))
             if mark == "|" or all(part in known for part in parts):
                 return parts
     return (named,)
@@ -554,7 +605,7 @@ def _assembled(rows: Sequence[_Row], gone: Mapping[str, _Row], faults: FileFault
     for key in sorted(by_id, key=depths.__getitem__):
         up = above[key]
         segment = escaped(by_id[key].label)
-        paths[key] = segment if up is None else f"{paths[up]}/{segment}"
+        paths[key] = faults.spell(segment if up is None else f"{paths[up]}/{segment}")
     if twins := len(paths) - len(set(paths.values())):
         notes.append(f"{Path(faults.file).name}: {twins:,} nodes share their label with a sibling; ids tell them apart")
     return [

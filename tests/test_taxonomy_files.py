@@ -275,3 +275,44 @@ def test_attack_techniques_and_tactics_load() -> None:
     found = read("t", DATA / "tax_mitre_attack/techniques.csv")
     assert (len(found.nodes), found.by_id["T1001.001"].path) == (665, "Data Obfuscation/Junk Data")
     assert read("t", DATA / "tax_mitre_attack/tactics.csv").leaves[0].label == "initial-access"
+
+
+# ── artefacts and other files ──
+
+
+def test_an_artefact_is_read_like_any_tree(tmp_path: Path) -> None:
+    nodes = [{"id": "1", "label": "all", "parent": None}, {"id": "2", "label": "left", "parent": "1", "weight": 2}]
+    artefact = {"format": 1, "taxonomy": "t", "grown": {"from": "x"}, "nodes": nodes}
+    path = table(tmp_path, json.dumps(artefact), "t.json")
+    found = read("t", path)
+    assert tree(found) == {"1": None, "2": "1"}
+    assert found.nodes[1].weight == 2.0
+    assert tree(read("t", path, root="all/left")) == {"2": None}
+    artefact["format"] = 9
+    assert "this qdcgen reads format 1" in faults(tmp_path, json.dumps(artefact), "t.json")[0][1]
+
+
+def test_a_wordnet_table_with_hypernyms_and_lemmas_is_read(tmp_path: Path) -> None:
+    found = read(
+        "t", table(tmp_path, "synset_id\tlemmas\thypernyms\tgloss\nn1\tthing\t\tall\nn2\tdog|hound\tn1\tx\n", "t.tsv")
+    )
+    assert tree(found) == {"n1": None, "n2": "n1"}
+    assert found.nodes[1].text == "x"
+
+
+def test_labels_that_would_make_gigabytes_of_paths_are_refused(tmp_path: Path) -> None:
+    long = "x" * 3_000_000
+    rows = "id,parent,label\nroot,," + long + "\n" + "".join(f"n{n},root,n{n}\n" for n in range(200))
+    assert "labels so long that paths pass" in faults(tmp_path, rows)[0][1]
+    assert "labels so long" in faults(tmp_path, json.dumps({long: [f"n{n}" for n in range(200)]}), "t.json")[0][1]
+    nodes = [
+        {"id": "r", "label": long, "parent": None},
+        *({"id": str(n), "label": "n", "parent": "r"} for n in range(200)),
+    ]
+    artefact = {"format": 1, "taxonomy": "t", "nodes": nodes}
+    assert "labels so long" in faults(tmp_path, json.dumps(artefact), "t.json")[0][1]
+
+
+def test_a_file_may_be_read_by_another_ending(tmp_path: Path) -> None:
+    assert tree(read("t", table(tmp_path, "id,parent\na,\nb,a\n", "t.dat"), form="csv")) == {"a": None, "b": "a"}
+    assert "expected .csv, .tsv" in faults(tmp_path, "x", "t.dat")[0][1]

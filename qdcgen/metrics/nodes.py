@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from qdcgen.intervals import Z, clamp
@@ -12,12 +13,17 @@ from qdcgen.rows import Measure, Node, Taxonomy
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from qdcgen.landing import Landing
     from qdcgen.parts import Sample
 
 SIMULATED = 2_000_000
 """Leaf counts drawn to find the evenness of uniform drawing: 200 draws up to 10,000 leaves, fewer above."""
 
-NOT_LANDED = "what was asked for; landed: not measured"
+_ASKED = {
+    "planned": "what is wanted",
+    "kept": "what accepted rows were asked to be",
+    "raw": "what rows were asked to be",
+}
 
 
 class Nodes(Metric):
@@ -30,25 +36,59 @@ class Nodes(Metric):
 
     For data from elsewhere each `--axis` column is a flat axis: the values present, and evenness over those.
 
-    What makes it lie: this version counts what rows were *asked* to be. A model that answers every request with the
-    same text has full marks here; read it beside diversity. Evenness is against equal shares, whatever weights say.
+    Taken of three populations where all are at hand: `planned`, what is wanted; `kept`, accepted rows by what they were
+    asked to be; `landed`, the same rows by where a blind reader places them, whatever they were asked to be (see the
+    metric `landed`). `landed_leaves` and `landed_evenness` gate the last.
+
+    What makes it lie: what rows were *asked* to be is full marks for a model that answers every request with the same
+    text; what landed rests on the reader, whose errors put rows in leaves that nobody wrote about: beside it stands how
+    many leaves a row that was asked for them landed in. Evenness is against equal shares, whatever weights say.
     """
 
     table: ClassVar[str] = "coverage"
-    gates: ClassVar[tuple[str, ...]] = ("leaves", "evenness", "values_present")
+    gates: ClassVar[tuple[str, ...]] = (
+        "leaves",
+        "evenness",
+        "values_present",
+        "landed_leaves",
+        "landed_evenness",
+    )
 
     def measure(self, sample: Sample) -> list[Measure]:
         """Per taxonomy: leaves, each level, evenness. Per flat axis: values present, evenness."""
         found: list[Measure] = []
         for name, taxonomy in sample.taxonomies.items():
+            if name not in sample.frame.columns or (sample.planned is not None and sample.of == "raw"):
+                continue
+            planned = sample.planned if sample.of == "kept" else None
+            if planned is not None and name in planned.columns:
+                found += self._tree(replace(sample, of="planned", frame=planned), name, taxonomy)
             found += self._tree(sample, name, taxonomy)
+            landing = sample.landing(name)
+            if landing is not None and sample.of != "anchor":
+                found += self._landed(sample, name, taxonomy, landing)
         if not sample.taxonomies:
             for name in sample.layers:
                 if flat(sample, name):
                     found += self._flat(sample, name)
         return found
 
-    def _tree(self, sample: Sample, name: str, taxonomy: Taxonomy) -> list[Measure]:
+    def _landed(self, sample: Sample, name: str, taxonomy: Taxonomy, landing: Landing) -> list[Measure]:
+        """The same figures of where the texts landed; a text that nobody asked for on this axis does not count."""
+        import polars as pl
+
+        asked, landed = landing.asked.tolist(), landing.landed.tolist()
+        nodes = taxonomy.nodes
+        paths = [nodes[b].path if a >= 0 and b >= 0 else None for a, b in zip(asked, landed, strict=True)]
+        agreed = {b for a, b in zip(asked, landed, strict=True) if a == b and a >= 0}
+        frame = pl.DataFrame({name: paths}, schema={name: pl.String})
+        what = "where people's rows" if landing.known else "where accepted rows"
+        note = f"{what} landed, read blind by {landing.reader}"
+        found = self._tree(replace(sample, of="landed", frame=frame), name, taxonomy, note)
+        of = f"; {len(agreed)} leaves hold a row that was {'labelled so' if landing.known else 'asked for there'}"
+        return [replace(one, note=f"{one.note}{of}") if one.name == "leaves" else one for one in found]
+
+    def _tree(self, sample: Sample, name: str, taxonomy: Taxonomy, note: str = "") -> list[Measure]:
         places = {node.path: node for node in taxonomy.nodes}
         rows: dict[str, int] = {}
         for path, count in counts(sample, name).items():
@@ -85,7 +125,7 @@ class Nodes(Metric):
                     control_of="uniform drawing",
                     of=sample.of,
                     axis=name,
-                    note=NOT_LANDED,
+                    note=note or _ASKED.get(sample.of, ""),
                     missing=missing,
                 )
             )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from qdcgen.rows import Measure
 
-__all__ = ["Calls", "GateResult", "LedgerLine", "Report"]
+__all__ = ["Calls", "Confusion", "GateResult", "LedgerLine", "Report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,22 @@ class Calls:
     """Kind → tries or replies that failed: HTTP status, `timeout`, `reset`, `not JSON`, `schema`, `cut`, …"""
 
 
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Rows of one population that were asked for one node and landed in another."""
+
+    axis: str
+    of: str
+    """The population: `kept`, `anchor`, `rows`."""
+    asked: str
+    """Path of the node that was asked for, or that people gave as the label."""
+    landed: str
+    """Path of the leaf where a blind reader places them; empty: nowhere."""
+    rows: int
+    total: int
+    """All rows that were asked for it."""
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything a reader is told about one run or one file."""
@@ -93,3 +109,5 @@ class Report:
     remarks: Sequence[str] = ()
     """Sentences for the end: what the figures cannot say, what to type next."""
     calls: Calls | None = None
+    confused: Sequence[Confusion] = ()
+    """The pairs of nodes that are most often confused, the most frequent first; population by population."""

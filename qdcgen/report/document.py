@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, get_args
 
 from qdcgen.errors import UsageError
-from qdcgen.report.contents import Calls, GateResult, LedgerLine, Report
+from qdcgen.report.contents import Calls, Confusion, GateResult, LedgerLine, Report
 from qdcgen.rows import Measure, Table
 from qdcgen.safe import printable_json
 
@@ -78,6 +79,7 @@ def document(report: Report) -> dict[str, Any]:
             "usd": _finite(report.calls.usd),
             "faults": dict(report.calls.faults),
         },
+        "confused": [asdict(pair) for pair in report.confused],
     }
 
 
@@ -123,6 +125,7 @@ def from_document(data: Mapping[str, Any]) -> Report:
             gates=tuple(GateResult(**entry) for entry in data["gates"]),
             calls=Calls(**data["calls"]) if data.get("calls") else None,
             remarks=tuple(data["remarks"]),
+            confused=tuple(Confusion(**entry) for entry in data.get("confused", ())),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         message = f"not a report that qdcgen wrote ({error!r}): report the run again"

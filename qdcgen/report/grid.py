@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from qdcgen.rows import Measure
 
-__all__ = ["TABLES", "Grid", "Line", "Notes", "grids"]
+__all__ = ["TABLES", "Grid", "Line", "Notes", "grids", "population"]
 
 TABLES: Mapping[str, str] = {
     "coverage": "which regions there are rows for",
@@ -22,7 +22,16 @@ TABLES: Mapping[str, str] = {
 }
 """The four tables, in the order they are always shown, and what each of them tells."""
 
-_ORDER = ("planned", "raw", "kept", "anchor")
+_ORDER = ("planned", "raw", "kept", "landed", "anchor")
+_COVERED = ("planned", "kept", "landed", "raw", "anchor")
+"""In the table of coverage: what is asked, accepted and landed stand side by side."""
+_WORDS = {"planned": "asked", "kept": "accepted"}
+"""What these populations are called there."""
+
+
+def population(table: str, of: str) -> str:
+    """What a population is called in a table."""
+    return _WORDS.get(of, of) if table == "coverage" else of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class Line:
         """What a reader must know about this line that fits no column, one sentence each."""
         spoken = self.spokesman(shown)
         measures = [self.by[of] for of in shown if of in self.by]
-        notes = {measure.of: _note(measure) for measure in measures}
+        notes = {population(measure.table, measure.of): _note(measure) for measure in measures}
         if len(set(notes.values())) == 1:
             yield from (note for note in set(notes.values()) if note)
         else:
@@ -58,7 +67,7 @@ class Line:
                 of = f" ({measure.control_of})" if measure.control_of else ""
                 differs.append(f"control {figures.value(measure, measure.control)}{of}")
             if differs:
-                yield f"{measure.of}: {', '.join(differs)}"
+                yield f"{population(measure.table, measure.of)}: {', '.join(differs)}"
 
 
 def _note(measure: Measure) -> str:
@@ -74,9 +83,12 @@ class Grid:
 
     @property
     def populations(self) -> list[str]:
-        """Every population of any line: planned, raw, kept, anchor, then the others as they come."""
+        """Every population of any line: planned, raw, kept, landed, anchor, then the others as they come."""
         found = dict.fromkeys(of for line in self.lines for of in line.by)
-        return [of for of in _ORDER if of in found] + [of for of in found if of not in _ORDER]
+        if self.table != "coverage" or "landed" not in found:
+            return [of for of in _ORDER if of in found] + [of for of in found if of not in _ORDER]
+        others = [of for of in found if of not in _ORDER]
+        return [of for of in (*_COVERED[:2], *others, *_COVERED[2:]) if of in found]
 
     @property
     def groups(self) -> list[tuple[str, list[Line]]]:
@@ -101,13 +113,14 @@ class Grid:
 
     @property
     def missing(self) -> list[tuple[Line, Measure]]:
-        """The lines that lack something by name, each with the measure that says so (that of kept rows first).
+        """The lines that lack something by name, each with the measure that says so: what landed, else kept rows.
 
         Of the lines of one axis the one that lacks least comes first: the highest level that lacks something, whose
         names say most; the others lack what is below those names, and more.
         """
         named = ((line, [m for m in line.by.values() if m.missing]) for line in self.lines)
-        found = [(line, next((m for m in ms if m.of == "kept"), ms[0])) for line, ms in named if ms]
+        order = ("landed", "kept")
+        found = [(line, min(ms, key=lambda m: order.index(m.of) if m.of in order else 2)) for line, ms in named if ms]
         axes = list(dict.fromkeys(line.axis for line, _ in found))
         return sorted(found, key=lambda pair: (axes.index(pair[0].axis), len(pair[1].missing)))
 

@@ -10,13 +10,13 @@ import re
 from typing import TYPE_CHECKING
 
 from qdcgen.report import figures
-from qdcgen.report.grid import TABLES, Notes, grids
+from qdcgen.report.grid import TABLES, Notes, grids, population
 from qdcgen.safe import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from qdcgen.report.contents import Calls, GateResult, LedgerLine, Report
+    from qdcgen.report.contents import Calls, Confusion, GateResult, LedgerLine, Report
     from qdcgen.report.grid import Grid, Line
     from qdcgen.rows import Measure
 
@@ -57,6 +57,8 @@ def markdown(report: Report) -> str:
         blocks += _ledger(report.ledger)
     for grid in grids(report.measures):
         blocks += _grid(grid)
+        if grid.table == "coverage" and report.confused:
+            blocks += _confused(report.confused)
     if report.calls is not None:
         blocks += _calls(report.calls)
     if report.gates:
@@ -117,13 +119,29 @@ def _grid(grid: Grid) -> Iterator[str]:
     notes = Notes()
     shown = grid.populations
     rows = [_row(line, shown, notes) for _, lines in grid.groups for line in lines]
-    headers = ["measure", "axis", *(f"{_code(of, 60)} (95 %)" for of in shown), "n", "control"]
+    headers = ["measure", "axis", *(f"{_code(population(grid.table, of), 60)} (95 %)" for of in shown), "n", "control"]
     yield f"{TABLES[grid.table].capitalize()}."
     yield _table(headers, [False, False, *([True] * len(shown)), True, True], rows)
     if grid.missing:
         yield "\n".join(_missing(line, measure, others) for line, measure, others in grid.told_missing())
     if notes.numbers:
         yield "<br>\n".join(f"<sup>{number}</sup> {_prose(note)}" for note, number in notes.numbers.items())
+
+
+def _confused(confused: Sequence[Confusion]) -> Iterator[str]:
+    yield "Most often confused: asked for (or labelled) one node, landed in another."
+    rows = [
+        (
+            _code(pair.axis, 60),
+            population("coverage", pair.of) if pair.of in {"kept", "anchor", "rows"} else _code(pair.of, 60),
+            _code(pair.asked),
+            _code(pair.landed) or "nowhere",
+            figures.count(pair.rows),
+            figures.count(pair.total),
+        )
+        for pair in confused
+    ]
+    yield _table(("axis", "rows", "asked", "landed", "n", "of"), (False, False, False, False, True, True), rows)
 
 
 def _row(line: Line, shown: Sequence[str], notes: Notes) -> list[str]:
@@ -151,7 +169,9 @@ def _angles(figure: str) -> str:
 def _missing(line: Line, measure: Measure, others: str) -> str:
     axis = f" of {_code(line.axis)}" if line.axis else ""
     names = [_code(name, 60) for name in measure.missing[:_NAMED]]
-    return f"- missing from {_prose(line.name, 120)}{axis}: {_listed(names, len(measure.missing))}{_prose(others)}"
+    landed = ", landed" if measure.of == "landed" else ""
+    what = f"{_prose(line.name, 120)}{axis}{landed}"
+    return f"- missing from {what}: {_listed(names, len(measure.missing))}{_prose(others)}"
 
 
 def _gates(gates: Sequence[GateResult]) -> Iterator[str]:

@@ -14,7 +14,19 @@ from qdcgen.safe import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["AxisPlan", "PairPlan", "PlanSummary", "plan_document", "plan_terminal"]
+__all__ = [
+    "AxisPlan",
+    "NeededPlan",
+    "PairPlan",
+    "PlanSummary",
+    "QuotaPlan",
+    "TriplePlan",
+    "plan_document",
+    "plan_terminal",
+]
+
+_LISTED = 60
+"""Lines of pairs, and of triples, that the text lists; the sums below count all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +46,7 @@ class AxisPlan:
 
 @dataclass(frozen=True, slots=True)
 class PairPlan:
-    """How many pairs of leaves, one from each of two taxonomies that a strategy draws together, have a row."""
+    """How many pairs of leaves or values, one from each of two axes that rows have together, have a row."""
 
     left: str
     right: str
@@ -43,7 +55,49 @@ class PairPlan:
     planned: int
     """Pairs with at least one row."""
     uniform_expected: float
-    """Pairs that as many rows drawn uniformly at random would cover, expected."""
+    """Pairs that as many rows drawn at random, by the same shares, would cover, expected."""
+    of_rows: int | None = None
+    """The first rows that were looked at, where a layer is one of the two; None means all rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class TriplePlan:
+    """The same for three axes."""
+
+    axes: tuple[str, str, str]
+    all: int
+    planned: int
+    uniform_expected: float
+    of_rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaPlan:
+    """What a sub-tree with a quota gets."""
+
+    axis: str
+    pattern: str
+    """Which leaves, as the recipe says; empty for those that share the rest."""
+    leaves: int
+    share: float
+    """Of the rows that draw the axis, wanted."""
+    rows: int
+    """Rows that the plan gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeededPlan:
+    """Rows until 50, 80, 95 and 99 % of something has a row."""
+
+    what: str
+    """`leaves`, or `pairs`: of leaves."""
+    all: int
+    looked_at: int
+    """Rows of the plan that were looked at."""
+    planned: tuple[int | None, ...]
+    """None: more than were looked at."""
+    uniform_expected: tuple[int | None, ...]
+    """None: more than 10^12, or there is nothing to reach."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +114,9 @@ class PlanSummary:
     """Mixes with at least one row."""
     axes: Sequence[AxisPlan] = ()
     pairs: Sequence[PairPlan] = ()
+    triples: Sequence[TriplePlan] = ()
+    quotas: Sequence[QuotaPlan] = ()
+    needed: Sequence[NeededPlan] = ()
     batches: int = 0
     batch_rows: int = 0
     """Rows in a full batch."""
@@ -84,9 +141,21 @@ def plan_terminal(summary: PlanSummary, *, width: int = 80, colour: bool) -> str
     if summary.axes:
         page.heading("axes")
         page.add(_axes(summary.axes))
+    if summary.quotas:
+        page.heading("quotas")
+        page.add(_quotas(summary.quotas))
     if summary.pairs:
         page.heading("pairs", "covered by this plan, and by drawing as many rows at random")
-        page.add(_pairs(summary.pairs))
+        page.add(_combined([((pair.left, pair.right), pair) for pair in summary.pairs], "pair"))
+    if summary.triples:
+        page.heading("triples", "covered by this plan, and by drawing as many rows at random")
+        page.add(_combined([(triple.axes, triple) for triple in summary.triples], "triple"))
+    if sums := _sums(summary):
+        page.heading("together")
+        page.add(columns(sums))
+    if summary.needed:
+        page.heading("rows needed", "by this plan, and expected of drawing at random, to reach a share of all")
+        page.add(_needed(summary.needed))
     if summary.examples:
         page.heading("first rows")
         for place, cell in enumerate(summary.examples, 1):
@@ -139,27 +208,100 @@ def _axes(axes: Sequence[AxisPlan]) -> Any:
     return table
 
 
-def _pairs(pairs: Sequence[PairPlan]) -> Any:
+def _combined(found: Sequence[tuple[tuple[str, ...], PairPlan | TriplePlan]], word: str) -> Any:
     names = (
-        ("pair", "left"),
+        (word, "left"),
         ("all", "right"),
         ("planned", "right"),
         ("", "left"),
         ("share", "right"),
         ("random", "right"),
+        ("margin", "right"),
     )
     table = quiet_table(*names)
-    for pair in pairs:
-        share = pair.planned / pair.all if pair.all else 0.0
+    for axes, one in found[:_LISTED]:
+        share = one.planned / one.all if one.all else 0.0
         table.add_row(
-            words(f"{pair.left} × {pair.right}", most=120),
-            words(figures.count(pair.all)),
-            words(figures.count(pair.planned)),
+            words(" × ".join(axes), most=120),
+            words(figures.count(one.all)),
+            words(figures.count(one.planned)),
             words(figures.bar(share, 8), "cyan"),
-            words(figures.per_cent(pair.planned, pair.all)),
-            words(figures.per_cent(pair.uniform_expected, pair.all)),
+            words(figures.per_cent(one.planned, one.all)),
+            words(figures.per_cent(one.uniform_expected, one.all)),
+            words(_margin(one.planned, one.uniform_expected, one.all)),
         )
     return table
+
+
+def _margin(planned: float, at_random: float, all_: float) -> str:
+    """Points above what drawing at random is expected to cover: `+2.8`."""
+    if not all_ or not math.isfinite(at_random):
+        return figures.BLANK
+    points = round(100 * (planned - at_random) / all_, 1)
+    return f"{points + 0.0:+.1f}" if points else "0.0"
+
+
+def _sums(summary: PlanSummary) -> dict[str, str]:
+    """`812 of 3,600 (22.6 %), at random 19.8 %, margin +2.8 points`, for pairs and triples, leaves and layers apart."""
+    said = {}
+    for word, found in (("pairs", summary.pairs), ("triples", summary.triples)):
+        for layered in (False, True):
+            some = [
+                one for one in found if (one.of_rows is not None) == layered and math.isfinite(one.uniform_expected)
+            ]
+            every = sum(one.all for one in some)
+            if not every:
+                continue
+            planned, at_random = sum(one.planned for one in some), sum(one.uniform_expected for one in some)
+            line = f"{figures.count(planned)} of {figures.count(every)} ({_closely(planned, every)}), "
+            line += f"at random {_closely(at_random, every)}, margin {_margin(planned, at_random, every)} points"
+            of = some[0].of_rows
+            if of is not None and of < summary.rows:
+                line += f", in the first {figures.count(of)} rows"
+            said[f"{word} {'with layers' if layered else 'of leaves'}"] = line
+    return said
+
+
+def _closely(part: float, whole: float) -> str:
+    """Per cent with one decimal; 0 and 100 only where it is exactly that."""
+    share = 100 * part / whole
+    if 0 < share < 0.1:  # noqa: PLR2004  the decimal shown
+        return "<0.1 %"
+    return ">99.9 %" if 99.9 < share < 100 else f"{share:.1f} %"  # noqa: PLR2004  the decimal shown
+
+
+def _quotas(quotas: Sequence[QuotaPlan]) -> Any:
+    table = quiet_table(
+        ("axis", "left"), ("sub-tree", "left"), ("leaves", "right"), ("share", "right"), ("rows", "right")
+    )
+    for quota in quotas:
+        table.add_row(
+            words(quota.axis, most=120),
+            words(quota.pattern or "the rest", most=120),
+            words(figures.count(quota.leaves)),
+            words(_closely(quota.share, 1.0)),
+            words(figures.count(quota.rows)),
+        )
+    return table
+
+
+def _needed(needed: Sequence[NeededPlan]) -> Any:
+    table = quiet_table(("", "left"), *((f"{round(100 * level)} %", "right") for level in LEVELS))
+    for one in needed:
+        more = f"> {figures.count(one.looked_at)}"
+        far = figures.BLANK
+        table.add_row(
+            words(f"{one.what}, planned"), *(words(more if n is None else figures.count(n)) for n in one.planned)
+        )
+        table.add_row(
+            words(f"{one.what}, random"),
+            *(words(far if n is None else figures.closely(float(f"{n:.3g}"))) for n in one.uniform_expected),
+        )
+    return table
+
+
+LEVELS = (0.5, 0.8, 0.95, 0.99)
+"""Shares that `NeededPlan` is told for."""
 
 
 def plan_document(summary: PlanSummary) -> dict[str, Any]:
@@ -187,8 +329,40 @@ def plan_document(summary: PlanSummary) -> dict[str, Any]:
                 "all": pair.all,
                 "planned": pair.planned,
                 "uniform_expected": _finite(pair.uniform_expected),
+                "rows": summary.rows if pair.of_rows is None else pair.of_rows,
             }
             for pair in summary.pairs
+        ],
+        "triples": [
+            {
+                "axes": list(triple.axes),
+                "all": triple.all,
+                "planned": triple.planned,
+                "uniform_expected": _finite(triple.uniform_expected),
+                "rows": summary.rows if triple.of_rows is None else triple.of_rows,
+            }
+            for triple in summary.triples
+        ],
+        "quotas": [
+            {
+                "axis": quota.axis,
+                "pattern": quota.pattern,
+                "leaves": quota.leaves,
+                "share": quota.share,
+                "rows": quota.rows,
+            }
+            for quota in summary.quotas
+        ],
+        "rows_needed": [
+            {
+                "what": one.what,
+                "all": one.all,
+                "looked_at": one.looked_at,
+                "levels": list(LEVELS),
+                "planned": list(one.planned),
+                "uniform_expected": list(one.uniform_expected),
+            }
+            for one in summary.needed
         ],
         "batches": summary.batches,
         "batch_rows": summary.batch_rows,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qdcgen.report import figures
-from qdcgen.report.grid import Notes
+from qdcgen.report.grid import Notes, population
 from qdcgen.report.page import hanging, indented, listed, quiet_table, superscript, words
 from qdcgen.safe import printable
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from qdcgen.report.contents import Confusion
     from qdcgen.report.grid import Grid
     from qdcgen.report.page import Page
     from qdcgen.rows import Measure
 
-__all__ = ["add_grid"]
+__all__ = ["add_confused", "add_grid"]
 
 _BARRED = ("coverage", "quality")
 """Tables in which a share is a part of something, so that a bar says what its figure says."""
@@ -41,13 +42,34 @@ def add_grid(page: Page, grid: Grid, more: str) -> None:
         page.add(_set(grid, shown, page.width, notes))
     for line, measure, others in grid.told_missing():
         axis = f", {line.axis}" if line.axis else ""
-        heading = f"missing from {line.name}{axis}: {figures.count(len(measure.missing))}{others}"
+        landed = ", landed" if measure.of == "landed" else ""
+        heading = f"missing from {line.name}{axis}{landed}: {figures.count(len(measure.missing))}{others}"
         names = words(listed(measure.missing, more), most=1200)
         page.add(words(heading, "yellow", most=3 * _LONGEST_LABEL), indented(names, 2))
     for sentence, number in notes.numbers.items():
         page.add(hanging(superscript(number), words(sentence, "dim", most=600)))
     for reason, untold in silent.items():
         page.add(hanging("–", words(f"{', '.join(map(printable, untold))}: {reason}", "dim", most=600)))
+
+
+def add_confused(page: Page, confused: Sequence[Confusion]) -> None:
+    """Below the table of coverage: the pairs of nodes that are most often confused, axis by axis."""
+    by: dict[tuple[str, str], list[Confusion]] = {}
+    for pair in confused:
+        by.setdefault((pair.axis, pair.of), []).append(pair)
+    for (axis, of), pairs in by.items():
+        page.add(words(f"most often confused in {axis} ({population('coverage', of)})", most=_LONGEST_LABEL))
+        room = (page.width - 18) // 2
+        said = "asked" if of == "kept" else "labelled"
+        table = quiet_table((said, "left"), ("landed", "left"), ("rows", "right"), ("of", "right"))
+        for pair in pairs:
+            table.add_row(
+                words(figures.clip_left(printable(pair.asked), room)),
+                words(figures.clip_left(printable(pair.landed), room)) if pair.landed else words("nowhere", "dim"),
+                words(figures.count(pair.rows)),
+                words(figures.count(pair.total), "dim"),
+            )
+        page.add(table)
 
 
 def _side_by_side(grid: Grid, width: int) -> Iterator[list[str]]:
@@ -141,7 +163,7 @@ def _set(grid: Grid, shown: Sequence[str], width: int, notes: Notes) -> Table:
 
 def _setting(grid: Grid, shown: Sequence[str], notes: Notes, *, inline: bool, barred: bool) -> _Setting:
     """Fill the columns row by row, so that footnotes are numbered in reading order."""
-    values = {of: _Column(_header(of, notes), "right") for of in shown}
+    values = {of: _Column(_header(population(grid.table, of), notes), "right") for of in shown}
     bars = _Column("", "left", style="cyan")
     intervals = _Column("95 %", "right", style="dim")
     sizes = _Column("n", "right", style="dim")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qdcgen.report import figures
 from qdcgen.report.grid import TABLES, grids
 from qdcgen.report.page import Page, columns, hanging, indented, listed, quiet_table, words
-from qdcgen.report.tables import add_grid
+from qdcgen.report.tables import add_confused, add_grid
 from qdcgen.safe import printable
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def terminal(report: Report, *, width: int = 80, colour: bool) -> str:
     for grid in grids(report.measures):
         page.heading(grid.table, TABLES[grid.table])
         add_grid(page, grid, more)
+        if grid.table == "coverage":
+            add_confused(page, report.confused)
     if report.gates:
         _add_gates(page, report.gates)
     if report.remarks:

@@ -74,7 +74,7 @@ def test_leaves_credit_their_ancestors_and_missing_ones_are_named_in_file_order(
     top = found["nodes of level 1"]
     assert (top.value, top.missing) == (0.5, ("loans",))
     assert top.control == pytest.approx(((1 - (1 / 3) ** 2) + (1 - (2 / 3) ** 2)) / 2)
-    assert "landed: not measured" in leaves.note
+    assert leaves.note == "what accepted rows were asked to be"
 
 
 def test_what_was_made_and_not_kept_is_not_called_kept() -> None:
@@ -100,7 +100,63 @@ def test_pairs_are_counted_over_all_pairs_of_leaves() -> None:
     assert (first.axis, first.n) == ("topic × risk", 3)
     assert first.control == pytest.approx(1 - (5 / 6) ** 3)
     assert first.missing == ("cards/lost × a", "cards/lost × b", "cards/pin × a", "loans × b")
-    assert [(one.axis, one.unit) for one in more] == [("topic × mood", "of 6"), ("risk × mood", "of 4")]
+    assert [(one.name, one.axis, one.unit) for one in more] == [
+        ("pairs", "topic × mood", "of 6"),
+        ("pairs", "risk × mood", "of 4"),
+        ("triples", "with layers", "of 12"),
+    ]
+    assert (more[-1].value, more[-1].control) == (pytest.approx(3 / 12), pytest.approx(1 - (11 / 12) ** 3))
+
+
+def test_layers_are_paired_with_each_other_and_triples_of_taxonomies_have_their_own_line() -> None:
+    from dataclasses import replace
+
+    tone = Taxonomy("tone", (Node("p", "p", "p", 0), Node("q", "q", "q", 0)))
+    table = sample(topic=["loans", "cards/pin"], risk=["a", "b"], mood=["x", "y"], channel=["k", "l"], tone=["p", "q"])
+    table = replace(
+        table,
+        taxonomies={**table.taxonomies, "tone": tone},
+        layers=["mood", "channel"],
+        strategies=[["topic", "risk"], ["risk", "tone", "topic"]],
+        forbidden=lambda cell: {**cell, "topic": "loans", "tone": "q"} == cell,
+    )
+    found = Pairs().measure(table)
+    assert [(one.axis, one.unit) for one in found if one.name == "pairs"] == [
+        ("topic × risk", "of 6"),
+        ("topic × tone", "of 5"),
+        ("topic × mood", "of 6"),
+        ("topic × channel", "of 6"),
+        ("risk × tone", "of 4"),
+        ("risk × mood", "of 4"),
+        ("risk × channel", "of 4"),
+        ("tone × mood", "of 4"),
+        ("tone × channel", "of 4"),
+        ("mood × channel", "of 4"),
+    ]
+    trees, layered = [one for one in found if one.name == "triples"]
+    assert (trees.axis, trees.unit, trees.value) == ("topic × risk × tone", "of 10", 0.2)
+    assert (len(trees.missing), trees.missing[0]) == (8, "cards/lost × a × p")
+    # topic×risk, topic×tone (5 of 6), risk×tone: each with 2 values of 2 layers; each taxonomy with both layers
+    assert layered.unit == f"of {2 * (12 + 10 + 8) + 4 * (3 + 2 + 2)}"
+
+
+def test_triples_too_many_to_look_up_one_by_one_are_counted_without_forbidden_pairs() -> None:
+    from dataclasses import replace
+
+    trees = {
+        name: Taxonomy(name, tuple(Node(f"{name}{n}", f"{name}{n}", f"{name}{n}", 0) for n in range(60)))
+        for name in "abc"
+    }
+    table = replace(
+        sample(a=["a0", "a1"], b=["b1", "b1"], c=["c2", "c3"]),
+        taxonomies=trees,
+        layers=[],
+        strategies=[],
+        forbidden=lambda cell: cell.get("a") == "a0" and cell.get("b") == "b0",
+    )
+    (triples,) = [one for one in Pairs().measure(table) if one.name == "triples"]
+    assert (triples.unit, triples.value) == (f"of {60**3 - 60}", pytest.approx(2 / (60**3 - 60)))
+    assert len(triples.missing) == 1000
 
 
 def test_only_taxonomies_that_a_strategy_draws_together_are_paired() -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qdcgen.report.contents import GateResult, LedgerLine, Report
-from qdcgen.report.plan_text import AxisPlan, PairPlan, PlanSummary
+from qdcgen.report.contents import Confusion, GateResult, LedgerLine, Report
+from qdcgen.report.plan_text import AxisPlan, NeededPlan, PairPlan, PlanSummary, QuotaPlan, TriplePlan
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -67,6 +67,13 @@ def bank() -> Report:
             interval=(0.902, 0.925),
             control=0.99,
             control_of=uniform,
+        ),
+        *(
+            Measure("coverage", "leaves", value, n=n, axis="topic", control=0.93, control_of=uniform, of=of, note=note)
+            for of, value, n, note in (
+                ("planned", 1.0, 2000, "what is wanted"),
+                ("landed", 0.9, 1911, "where accepted rows landed, read blind by the critic; 49 leaves hold a row …"),
+            )
         ),
         Measure(
             "coverage",
@@ -253,7 +260,26 @@ def bank() -> Report:
         "λ is unknown: the recipe names no anchor. qdcgen trust finds it once there is one.",
         "46 rows are owed; qdcgen run recipes/bank-support.yaml goes on from here.",
     )
-    return Report("bank-support", facts, (*coverage, *diversity, *complexity, *quality), ledger, gates, remarks)
+    coverage.append(
+        Measure(
+            "coverage",
+            "reader accuracy",
+            0.912,
+            n=500,
+            axis="topic",
+            interval=(0.884, 0.934),
+            control=0.021,
+            control_of="shuffled labels",
+            of="anchor",
+        )
+    )
+    confused = (
+        Confusion("topic", "kept", "cards/lost", "cards/stolen", 31, 160),
+        Confusion("topic", "kept", "transfers/wrong account", "", 9, 160),
+        Confusion("topic", "anchor", "cards/pin", "cards/lost", 4, 50),
+    )
+    measures = (*coverage, *diversity, *complexity, *quality)
+    return Report("bank-support", facts, measures, ledger, gates, remarks, confused=confused)
 
 
 @pytest.fixture
@@ -283,7 +309,10 @@ def hostile() -> Report:
     ]
     ledger = [LedgerLine(axis, HOSTILE, 1, 1, 1, 1, {HOSTILE: 1}, 1, 1, 1) for axis in ("", HOSTILE)]
     gates = [replace(_gate("", HOSTILE, math.nan, 3, HOSTILE), table=HOSTILE, measure=HOSTILE, file=HOSTILE)]
-    return Report(HOSTILE, {"run": HOSTILE, HOSTILE: HOSTILE}, measures, ledger, gates, (HOSTILE,))
+    confused = [
+        Confusion(HOSTILE, of, HOSTILE, landed, 10**9, 10**12) for of, landed in ((HOSTILE, HOSTILE), ("kept", ""))
+    ]
+    return Report(HOSTILE, {"run": HOSTILE, HOSTILE: HOSTILE}, measures, ledger, gates, (HOSTILE,), confused=confused)
 
 
 @pytest.fixture
@@ -295,7 +324,20 @@ def plan() -> PlanSummary:
         mixes_total=8400,
         mixes_planned=1204,
         axes=(AxisPlan("topic", 60, 60, 33, 34), AxisPlan("trade", 1012, 999, 0, 2), AxisPlan("risk", 64, 64, 23, 24)),
-        pairs=(PairPlan("topic", "risk", 3840, 1500, 1241.4), PairPlan("topic", "trade", 60720, 500, 499.6)),
+        pairs=(
+            PairPlan("topic", "risk", 3840, 1500, 1241.4),
+            PairPlan("topic", "trade", 60720, 500, 499.6),
+            PairPlan("topic", "mood", 180, 180, 179.9, 1500),
+        ),
+        triples=(
+            TriplePlan(("topic", "trade", "risk"), 3886080, 2000, 1999.5),
+            TriplePlan(("topic", "risk", "mood"), 11520, 1400, 1410.2, 1500),
+        ),
+        quotas=(QuotaPlan("topic", "cards/**", 20, 0.2, 400), QuotaPlan("topic", "", 40, 0.8, 1600)),
+        needed=(
+            NeededPlan("leaves", 1136, 20000, (180, 500, 1900, 2024), (740, 1650, 3071, 4712)),
+            NeededPlan("pairs", 64560, 20000, (14000, None, None, None), (41400, 96300, None, None)),
+        ),
         batches=63,
         batch_rows=32,
         calls_expected=6200.4,

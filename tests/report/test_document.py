@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qdcgen.errors import UsageError
-from qdcgen.report.contents import GateResult, LedgerLine, Report
+from qdcgen.report.contents import Confusion, GateResult, LedgerLine, Report
 from qdcgen.report.document import document, dumps, from_document
 from qdcgen.rows import Measure
 
@@ -61,6 +61,7 @@ reports = st.builds(
         st.builds(GateResult, texts, texts, texts, st.none() | finite, st.booleans(), texts, counts, texts), max_size=2
     ).map(tuple),
     remarks=st.lists(texts, max_size=2).map(tuple),
+    confused=st.lists(st.builds(Confusion, texts, texts, texts, texts, counts, counts), max_size=2).map(tuple),
 )
 
 
@@ -84,10 +85,18 @@ def test_figures_are_finite_or_none(hostile: Report) -> None:
 
 
 def test_keys_are_in_the_order_of_the_fields(bank: Report) -> None:
-    assert list(document(bank)) == ["format", "title", "facts", "measures", "ledger", "gates", "remarks", "calls"]
+    keys = ["format", "title", "facts", "measures", "ledger", "gates", "remarks", "calls", "confused"]
+    assert list(document(bank)) == keys
+    assert list(document(bank)["confused"][0]) == list(Confusion.__dataclass_fields__)
     assert list(document(bank)["ledger"][0]) == list(LedgerLine.__dataclass_fields__)
     assert list(document(bank)["gates"][0]) == list(GateResult.__dataclass_fields__)
     assert set(document(bank)["measures"][0]) == set(Measure.__dataclass_fields__)
+
+
+def test_a_report_written_before_confusions_were_told_is_still_read(bank: Report) -> None:
+    before = document(bank)
+    del before["confused"]
+    assert from_document(before).confused == ()
 
 
 def test_another_format_is_refused_in_words() -> None:
