@@ -14,7 +14,7 @@ every N:
   equal shares need no search: i mod a beside (i + i div lcm(a, b)) mod b repeats no pair before all are seen.
 - Quotas of sub-trees. A taxonomy with bands (`taxonomy.Apportioned`) draws the band first and a leaf of it second,
   each by its own sequence: a band has its share of the axis's rows, and a leaf its share of its band's rows, to less
-  than one row. Rows swap leaves inside a band only.
+  than one row. Rows swap leaves inside a band only, and bands are shuffled inside their own windows first.
 - Forbidden mixes never occur. The leaves of an axis fall into few classes (which entries they match), so whether a
   row can still be completed is read from a small table, exactly. Where forbids and quotas exclude each other, forbids
   win and the leaf that is furthest behind is taken.
@@ -161,6 +161,7 @@ class _Quota:
         order = self.live[np.argsort(_hash(key, self.live), kind="stable")]
         self.order = order
         self._rank = np.argsort(order, kind="stable")
+        self.cycle = len(self.live)
         self._heap: list[int] = []
         self._made = np.empty(0, dtype=np.int64)  # the sequence so far, as ranks in self.order
 
@@ -217,7 +218,7 @@ class _Banded(_Quota):
     """A quota over bands of numbers, and inside each band one over its numbers.
 
     `shares` are the bands' exact shares, `parts` the numbers' inside each, `members` the numbers. Windows of `take` are
-    those inside a band, as positions: two positions may swap where both lie in one band (see `bands`) and in each
+    those inside a band, as positions: two positions may swap where both lie in one band and in each
     other's windows.
     """
 
@@ -234,19 +235,29 @@ class _Banded(_Quota):
         self._turns = _Quota(_whole(shares), key)
         self._inside = [_Quota(_whole(mine), _key(key, f"band/{number}")) for number, mine in enumerate(parts)]
         self._members = [np.asarray(mine, dtype=np.int64) for mine in members]
+        # in the slowest band a leaf that comes once in a chunk has no other to swap rows with
+        self.cycle = max(-(-2 * len(mine) // share) for mine, share in zip(members, shares, strict=True))
         self.even = np.asarray([inside.uniform for inside in self._inside])
         self._counted = (0, np.zeros(len(shares), dtype=np.int64))
 
-    def bands(self, start: int, stop: int) -> Ints:
-        """The band of each position."""
-        return self._turns.take(start, stop)[0]
-
     def take(self, start: int, stop: int) -> tuple[Ints, Ints, Ints]:
         """As `_Quota.take`; windows are clipped to these positions."""
-        band = self.bands(start, stop)
+        return self.rows(start, stop, None)[:3]
+
+    def rows(self, start: int, stop: int, key: int | None) -> tuple[Ints, Ints, Ints, Ints]:
+        """As `take`, and the band of each position. With a key, bands are shuffled inside their windows first.
+
+        Unshuffled, two axes with a quota of 20 % each would give it to the same rows, or never to the same.
+        """
+        band, earliest, latest = self._turns.take(start, stop)
         if self._counted[0] != start:
-            self._counted = (start, np.bincount(self.bands(0, start), minlength=len(self._inside)))
+            before = self._turns.take(0, start)[0]
+            self._counted = (start, np.bincount(before, minlength=len(self._inside)))
         before = self._counted[1]
+        self._counted = (stop, before + np.bincount(band, minlength=len(self._inside)))
+        if key is not None:
+            band = band.copy()
+            _shuffle(band, np.maximum(earliest - start, 0), np.minimum(latest - start, len(band) - 1), key)
         number, first, last = (np.empty(len(band), dtype=np.int64) for _ in range(3))
         for at, (inside, members) in enumerate(zip(self._inside, self._members, strict=True)):
             rows = np.flatnonzero(band == at)
@@ -256,8 +267,29 @@ class _Banded(_Quota):
                 number[rows] = members[mine]
                 first[rows] = start + rows[np.maximum(earliest - low, 0)]
                 last[rows] = start + rows[np.minimum(latest - low, len(rows) - 1)]
-        self._counted = (stop, before + np.bincount(band, minlength=len(self._inside)))
-        return number, first, last
+        return number, first, last, band
+
+
+def _shuffle(numbers: Ints, first: Ints, last: Ints, key: int) -> None:
+    """Swap numbers at random, in place, where both stay inside their windows; eight times over."""
+    at = np.arange(len(numbers))
+    for turn in range(8):
+        draw = (_hash(key + turn, at) >> np.uint64(32)).astype(np.int64)
+        partner = first + (draw * (last - first + 1) >> 32)
+        good = np.flatnonzero((first[partner] <= at) & (last[partner] >= at) & (numbers[partner] != numbers))
+        a, b = _sole(good, partner[good], len(numbers))
+        for array in (numbers, first, last):
+            array[a], array[b] = array[b], array[a].copy()
+
+
+def _sole(a: Ints, b: Ints, size: int) -> tuple[Ints, Ints]:
+    """Those of the swaps a ↔ b in which no position takes part that an earlier one of them claims."""
+    claim = np.full(size, len(a), dtype=np.int64)
+    turn = np.arange(len(a))
+    np.minimum.at(claim, a, turn)
+    np.minimum.at(claim, b, turn)
+    sole = (claim[a] == turn) & (claim[b] == turn)
+    return a[sole], b[sole]
 
 
 def _occurrence(numbers: Ints) -> Ints:
@@ -445,7 +477,7 @@ class _Beside(NamedTuple):
         return cost if self.here is None else cost * self.here[rows]
 
 
-def _settle(  # noqa: C901, PLR0915 - one pass, told in order; split, it would hand ten arrays around
+def _settle(  # noqa: C901 - one pass, told in order; split, it would hand ten arrays around
     leaf: Ints,
     first: Ints,
     last: Ints,
@@ -458,8 +490,8 @@ def _settle(  # noqa: C901, PLR0915 - one pass, told in order; split, it would h
 ) -> None:
     """Swap leaves between rows, in place, where both stay inside their windows and the total cost falls.
 
-    Positions count from 0 in this chunk; windows are clipped to it. With bands, rows swap inside their
-    band only. Rows whose leaf is forbidden cost most, then rows whose pairs were seen before, then rows whose pairs
+    Positions count from 0 in this chunk; windows are clipped to it. With bands, rows swap inside their band only, but
+    for those whose leaf is forbidden. These cost most, then rows whose pairs were seen before, then rows whose pairs
     were seen more often than their share.
     """
     size = len(leaf)
@@ -496,7 +528,7 @@ def _settle(  # noqa: C901, PLR0915 - one pass, told in order; split, it would h
         theirs = leaf[partner]
         fits = (first[partner] <= worst[:, None]) & (last[partner] >= worst[:, None]) & (mine != theirs)
         if band is not None:
-            fits &= band[partner] == band[worst, None]
+            fits &= (band[partner] == band[worst, None]) | (own[worst, None] >= _BANNED)
         gain = own[worst, None] + own[partner]
         gain -= cost(np.broadcast_to(worst[:, None], partner.shape), theirs, 0)
         gain -= cost(partner, np.broadcast_to(mine, partner.shape), 0)
@@ -510,17 +542,12 @@ def _settle(  # noqa: C901, PLR0915 - one pass, told in order; split, it would h
             return
         if not len(a):
             continue
-        claim = np.full(size, len(a), dtype=np.int64)  # a row takes part in one swap per pass: the first claims it
-        turn = np.arange(len(a))
-        np.minimum.at(claim, a, turn)
-        np.minimum.at(claim, b, turn)
-        sole = (claim[a] == turn) & (claim[b] == turn)
-        a, b = a[sole], b[sole]
+        a, b = _sole(a, b, size)  # a row takes part in one swap per pass: the first claims it
         both = np.concatenate([a, b])
         for other in beside:
             held = both if other.here is None else both[other.here[both]]
             other.pairs.add(other.pairs.cell(other.leaves[held], leaf[held]), -1)
-        for array in (leaf, first, last):
+        for array in (leaf, first, last) if band is None else (leaf, first, last, band):
             array[a], array[b] = array[b], array[a].copy()
         for other in beside:
             held = both if other.here is None else both[other.here[both]]
@@ -592,6 +619,7 @@ class Plan:
         }
         self._axes = sorted(drawn, key=lambda axis: int(self._live[axis].sum()))  # small cycles first: they bend least
         self._quota = {axis: self._quota_of(axis, whole[axis]) for axis in self._axes}
+        self._banded = any(isinstance(quota, _Banded) for quota in self._quota.values())
         weights = _whole([Fraction(repr(float(strategy.weight))) for strategy in self.strategies])
         self._turns = _Quota(weights, _key(seed, "strategies"))
         self._uses = {axis: np.asarray([axis in s.axes for s in self.strategies]) for axis in self._axes}
@@ -696,7 +724,7 @@ class Plan:
     def _extend(self, stop: int) -> None:
         """Make the sequence up to `stop` at least, chunk by chunk; where chunks end depends on nothing asked."""
         while self._made < stop:
-            step = min(_CHUNK, max(len(self._quota[axis].live) for axis in self._axes))  # whole cycles, where short
+            step = min(_CHUNK, max(self._quota[axis].cycle for axis in self._axes))  # whole cycles, where short
             size = min(_CHUNK, max(step, self._made // 8))
             self._chunk(self._made, self._made + -(-size // step) * step)
 
@@ -724,21 +752,22 @@ class Plan:
         """The leaf of one axis in each of these rows of the chunk, given the axes before it."""
         quota, gate, key = self._quota[axis], self._gates[axis], _key(self.seed, f"{axis}/{start}")
         begin = self._used[axis]
-        leaf, first, last = quota.take(begin, begin + len(rows))
+        band = None
+        if isinstance(quota, _Banded):
+            leaf, first, last, band = quota.rows(begin, begin + len(rows), key)
+        else:
+            leaf, first, last = quota.take(begin, begin + len(rows))
         self._used[axis] = begin + len(rows)
         beside = []
         right = self._inverse(axis)
         before = [other for other in self._axes[:number] if (self._uses[other] & self._uses[axis]).any()]
-        if before and quota.uniform:
+        if quota.uniform and (before or self._banded):
             by = np.lexsort((_hash(key, np.arange(len(rows))), first))  # a fresh permutation of every cycle
             leaf = leaf[by]
-        band = None
-        if isinstance(quota, _Banded):
-            band = quota.bands(begin, begin + len(rows))
-            if before:
-                even = np.flatnonzero(quota.even[band])  # a cycle of a band of equal shares is what has one window
-                mixed_up = np.lexsort((_hash(key, even), first[even]))
-                leaf[even[np.argsort(first[even], kind="stable")]] = leaf[even[mixed_up]]
+        elif isinstance(quota, _Banded) and before:
+            even = np.flatnonzero(quota.even[band])  # what has one window is a cycle of a band of equal shares
+            by = np.lexsort((_hash(key, even), first[even]))
+            leaf[even[np.argsort(first[even], kind="stable")]] = leaf[even[by]]
         for other in before:
             held = self._values[other][start + rows].astype(np.int64)
             here = held < self._sizes[other]

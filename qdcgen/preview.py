@@ -7,30 +7,41 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from qdcgen import generate, rounds, template
 from qdcgen.errors import RowFault, UsageError
 from qdcgen.generate import Asked
-from qdcgen.judge import judge
-from qdcgen.line import budget_of, plan_of
+from qdcgen.judge import judge, tools
+from qdcgen.line import budget_of
 from qdcgen.model.ask import Models
 from qdcgen.model.journal import Journal
-from qdcgen.parts import Tools
-from qdcgen.report.plan_text import AxisPlan, PairPlan, PlanSummary
+from qdcgen.parts import word
+from qdcgen.report.plan_text import AxisPlan, NeededPlan, PairPlan, PlanSummary, QuotaPlan, TriplePlan
+from qdcgen.rounds import plan_of
 from qdcgen.safe import printable
 from qdcgen.store import Store
+from qdcgen.taxonomy import Apportioned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    import polars as pl
-
+    from qdcgen.plan import Plan, Seen
     from qdcgen.recipe import Recipe
 
 __all__ = ["estimated", "plan_summary", "preview_rows", "preview_text"]
 
 SAMPLE = 200
 """Rows whose prompts are rendered to estimate tokens."""
+DRAWN = 10_000
+"""Rows whose layers are drawn to count pairs and triples with layers: 30 to 60 µs a row."""
+LISTABLE = 100
+"""Most values of a layer that is counted in pairs and triples."""
+PLAIN = frozenset({"String", "Boolean", "Int64"})
+"""Types of a layer's column whose values are named by what they print as."""
+LOOKED_AT = 20_000
+"""Rows of the plan that are looked at for saturation, where the target is less and 99 % was not reached."""
 CHARACTERS = (3.0, 5.0)
 """Characters per token, low and high, of English prose under common tokenizers; code and other scripts take more."""
 
@@ -38,9 +49,10 @@ CHARACTERS = (3.0, 5.0)
 def _first(recipe: Recipe, count: int) -> list[Asked]:
     plan = plan_of(recipe)
     slots = rounds.named(plan.slots(0, min(count, recipe.target.rows)), recipe)
+    numbered = slots.with_columns(pl.int_range(pl.len()).over(list(recipe.taxonomies)).alias("replicate"))
     return [
-        Asked(row["slot"], 0, {axis: row[axis] for axis in recipe.taxonomies if row[axis] is not None})
-        for row in slots.iter_rows(named=True)
+        Asked(row["slot"], row["replicate"], {axis: row[axis] for axis in recipe.taxonomies if row[axis] is not None})
+        for row in numbered.iter_rows(named=True)
     ]
 
 
@@ -56,10 +68,18 @@ def plan_summary(recipe: Recipe) -> PlanSummary:
     examples = []
     for cell, names, _ in generate.cells(recipe, _first(recipe, 3)):
         shown = {axis: names[axis].path for axis in cell.mix} | {
-            axis: str(value) for axis, value in cell.values.items()
+            axis: word(value) for axis, value in cell.values.items()
         }
         examples.append(shown)
     tokens_in, unfilled = _tokens(recipe)
+    pairs = [PairPlan(*axes, seen.total, seen.planned, seen.at_random) for axes, seen in coverage.pairs.items()]
+    triples = [TriplePlan(axes, seen.total, seen.planned, seen.at_random) for axes, seen in plan.triples(rows).items()]
+    of, layered = _layered(recipe, plan)
+    for axes, seen in layered.items():
+        if len(axes) == 2:  # noqa: PLR2004  a pair
+            pairs.append(PairPlan(axes[0], axes[1], seen.total, seen.planned, seen.at_random, of))
+        else:
+            triples.append(TriplePlan((axes[0], axes[1], axes[2]), seen.total, seen.planned, seen.at_random, of))
     free = all(alias.model.startswith("embedded") for alias in recipe.models.values())
     return PlanSummary(
         recipe=recipe.file,
@@ -67,9 +87,12 @@ def plan_summary(recipe: Recipe) -> PlanSummary:
         mixes_total=plan.mixes_total,
         mixes_planned=slots.n_unique(),
         axes=[AxisPlan(axis, seen.total, seen.planned, *counts[axis]) for axis, seen in coverage.leaves.items()],
-        pairs=[
-            PairPlan(left, right, seen.total, seen.planned, seen.at_random)
-            for (left, right), seen in coverage.pairs.items()
+        pairs=pairs,
+        triples=triples,
+        quotas=list(_quotas(recipe, slots)),
+        needed=[
+            NeededPlan(one.what, one.total, one.rows, one.planned, one.at_random)
+            for one in plan.saturation(rows, max(rows, LOOKED_AT))
         ],
         batches=-(-rows // size),
         batch_rows=size,
@@ -80,6 +103,33 @@ def plan_summary(recipe: Recipe) -> PlanSummary:
         examples=examples,
         remarks=[*_remarks(recipe, free=free), *([unfilled] if unfilled else []), *recipe.notes],
     )
+
+
+def _layered(recipe: Recipe, plan: Plan) -> tuple[int, Mapping[tuple[str, ...], Seen]]:
+    """Rows whose layers were drawn, and what they reach of pairs and triples with a listable layer in them."""
+    values = {
+        axis: [word(value) for value in known]
+        for axis, entry in recipe.layers.items()
+        if entry.part.column() in PLAIN and (known := entry.part.support()) is not None and len(known) <= LISTABLE
+    }
+    if not values:
+        return 0, {}
+    count = min(recipe.target.rows, DRAWN)
+    drawn: dict[str, list[str | None]] = {axis: [] for axis in values}
+    for cell, _, fault in generate.cells(recipe, _first(recipe, count)):
+        for axis, column in drawn.items():
+            column.append(word(cell.values[axis]) if fault is None and axis in cell.values else None)
+    frame = pl.DataFrame(drawn, schema=dict.fromkeys(values, pl.String))
+    return count, plan.layered(frame, values, recipe.forbid)
+
+
+def _quotas(recipe: Recipe, slots: pl.DataFrame) -> Iterator[QuotaPlan]:
+    """Each sub-tree with a quota, and the leaves that share the rest, with the rows that these slots give it."""
+    for axis, tree in recipe.taxonomies.items():
+        if isinstance(tree, Apportioned) and len(tree.bands) + bool(tree.bands and tree.bands[0].pattern) > 1:
+            for band in tree.bands:
+                rows = int(slots[axis].is_in(list(band.leaves)).sum())
+                yield QuotaPlan(axis, band.pattern, len(band.leaves), float(band.share), rows)
 
 
 def _remarks(recipe: Recipe, *, free: bool) -> Iterator[str]:
@@ -150,6 +200,8 @@ def _tokens(recipe: Recipe) -> tuple[tuple[float, float] | None, str | None]:
     if not sources:
         return None, None
     fields = {name: _sample(schema) for name, schema in recipe.fields.items()}
+    for entry in recipe.generate:
+        fields |= entry.part.names()
     sizes, faults = [], []
     for _, names, fault in generate.cells(recipe, _first(recipe, SAMPLE)):
         try:
@@ -162,10 +214,17 @@ def _tokens(recipe: Recipe) -> tuple[tuple[float, float] | None, str | None]:
     if faults:
         remark = f"prompts of {len(faults)} of the first {len(faults) + len(sizes)} rows could not be filled with "
         remark += f"sample values ({faults[0]}); {'tokens in are told without them' if sizes else 'tokens in: unknown'}"
+    elif silent := [entry.name for entry in recipe.generate if _is_silent(entry.part)]:
+        remark = f"tokens in are told without those of {', '.join(silent)}; plan --estimate measures them"
     if not sizes:
         return None, remark
     mean = sum(sizes) / len(sizes) * recipe.target.rows
     return (mean / CHARACTERS[1], mean / CHARACTERS[0]), remark
+
+
+def _is_silent(step: Any) -> bool:
+    """Whether a step asks a model in words of its own, which no template shows."""
+    return bool(step.calls()[0]) and not getattr(step, "prompt", None)
 
 
 def _sample(schema: Mapping[str, Any]) -> Any:
@@ -188,14 +247,18 @@ def preview_rows(recipe: Recipe, folder: Path, count: int) -> list[dict[str, Any
 
     async def make() -> list[dict[str, Any]]:
         models = Models(recipe.models, journal, budget=budget_of(recipe))
+        scratch: dict[str, dict[str, Any]] = {}
         try:
-            rows = await generate.rows(recipe, _first(recipe, count), models)
+            rows = await generate.rows(
+                recipe, _first(recipe, count), models, embed=recipe.measure.embedder.part.embed
+            )
+            judged = await judge(
+                rows,
+                recipe.filters,
+                lambda label: tools(recipe, models, label, scratch=scratch.setdefault(label, {})),
+            )
         finally:
             await models.close()
-        scratch: dict[str, dict[str, Any]] = {}
-        judged = await judge(
-            rows, recipe.filters, lambda label: Tools(fields=recipe.fields, scratch=scratch.setdefault(label, {}))
-        )
         said = {one.row: (one.filter, one.verdict.reason) for one in judged if not one.verdict.kept}
         return [
             {
@@ -230,7 +293,7 @@ def preview_text(made: list[dict[str, Any]]) -> str:
     """Rows one after another: what was asked, what came, what the filters said."""
     lines: list[str] = []
     for row in made:
-        lines.append("  ".join(f"{axis}={printable(str(value))}" for axis, value in row["axes"].items()))
+        lines.append("  ".join(f"{axis}={printable(word(value))}" for axis, value in row["axes"].items()))
         lines += [f"  {name}: {printable(str(value))}" for name, value in row["fields"].items()]
         if row["fault"]:
             lines.append(f"  failed ({row['fault']}): {printable(str(row['reason']))}")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from qdcgen import parts, taxonomy, template
+from qdcgen import conditions, parts, taxonomy, template
 from qdcgen.errors import Fault, nearest
 from qdcgen.parts import Scene
 from qdcgen.rows import Taxonomy
@@ -173,6 +173,8 @@ def check(recipe: Checked, marked: Marked, faults: list[Fault], sound: frozenset
                 faults.append(marked.fault((kind, name), message, at_key=True))
     both = set(recipe.taxonomy) & set(recipe.layers)
     faults += [marked.fault(("layers", name), f"{name!r} is a taxonomy already", at_key=True) for name in both]
+    if {"models", "taxonomy"} <= sound:
+        _check_growing(recipe, marked, faults)
     if {"strategies", "taxonomy"} <= sound:
         _check_strategies(recipe, marked, faults)
     if {"forbid", "taxonomy", "layers"} <= sound:
@@ -180,23 +182,42 @@ def check(recipe: Checked, marked: Marked, faults: list[Fault], sound: frozenset
     if {"taxonomy", "layers", "models", "generate"} <= sound:
         _check_parts(recipe, marked, faults)
     if {"measure", "generate"} <= sound:
-        fields = list(recipe.fields)
-        for number, name in enumerate(recipe.measure.text):
-            if name not in fields:
-                message = f"measure.text: no field called {name!r}{nearest(name, fields)}"
-                faults.append(marked.fault(("measure", "text", number), message))
-            elif not parts.is_text(recipe.fields[name]):
-                found = ", ".join(_text_fields(recipe))
-                message = f"measure.text: field {name!r} holds no text{f'; these do: {found}' if found else ''}"
-                faults.append(marked.fault(("measure", "text", number), message))
-        if not recipe.text_fields:
+        _check_measured(recipe, marked, faults)
+
+
+def _check_measured(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
+    fields = list(recipe.fields)
+    for number, name in enumerate(recipe.measure.text):
+        if name not in fields:
+            message = f"measure.text: no field called {name!r}{nearest(name, fields)}"
+            faults.append(marked.fault(("measure", "text", number), message))
+        elif not parts.is_text(recipe.fields[name]):
             found = ", ".join(_text_fields(recipe))
-            message = f"say which to measure: {found}" if found else "no field holds text; add one of type string"
-            faults.append(marked.fault(("measure", "text"), f"measure.text: {message}"))
+            message = f"measure.text: field {name!r} holds no text{f'; these do: {found}' if found else ''}"
+            faults.append(marked.fault(("measure", "text", number), message))
+    if not recipe.text_fields:
+        found = ", ".join(_text_fields(recipe))
+        message = f"say which to measure: {found}" if found else "no field holds text; add one of type string"
+        faults.append(marked.fault(("measure", "text"), f"measure.text: {message}"))
 
 
 def _text_fields(recipe: Checked) -> list[str]:
     return [name for name, schema in recipe.fields.items() if parts.is_text(schema)]
+
+
+def _check_growing(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
+    """The model of every axis that is to be grown; its nodes are not known before, and their patterns wait for them."""
+    for axis, source in recipe.taxonomy.items():
+        if (grow := getattr(source, "grow", None)) is None:
+            continue
+        path: Path = ("taxonomy", axis, "grow", "model")
+        alias = grow.model or next(iter(recipe.models))
+        if alias not in recipe.models:
+            message = f"{dotted(path)}: no model called {alias!r}{nearest(alias, list(recipe.models))}"
+            faults.append(marked.fault(path, message))
+        elif recipe.models[alias].batch:
+            message = f"{dotted(path)}: {alias} waits in batches, and each level of a tree needs the one above it"
+            faults.append(marked.fault(path, f"{message}; name a model without batch: true"))
 
 
 def _check_strategies(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
@@ -226,11 +247,8 @@ def _check_forbid(recipe: Checked, marked: Marked, axes: list[str], faults: list
                 if not any(taxonomy.match(pattern, node) for node in tree.nodes):
                     close = nearest(pattern, [node.path for node in tree.nodes][:5000])
                     faults.append(marked.fault(path, f"forbid.{number}: {pattern!r} matches no node of {axis}{close}"))
-            elif axis in recipe.layers and (known := recipe.layers[axis].part.support()) is not None:
-                words = [str(value) for value in known]
-                if pattern not in words:
-                    message = f"forbid.{number}: {axis} is never {pattern!r}{nearest(pattern, words)}"
-                    faults.append(marked.fault(path, message))
+            elif axis in recipe.layers and (said := conditions.mismatch(pattern, axis, recipe.layers[axis].part)):
+                faults.append(marked.fault(path, f"forbid.{number}: {said}"))
 
 
 def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
@@ -244,8 +262,11 @@ def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
             path = (*above, entry.name, *problem.path)
             faults.append(marked.fault(path, f"{dotted((*above, entry.name, *problem.path))}: {problem.message}"))
 
+    added: dict[str, Any] = {}
+    """What steps above give to templates, beside fields."""
+
     def scene() -> Scene:
-        return Scene(axes, dict(fields), models, lambda source: set(template.names_in(source)))
+        return Scene({**axes, **added}, dict(fields), models, lambda source: set(template.names_in(source)))
 
     drawn = dict(trees)
     for axis, entry in recipe.layers.items():
@@ -262,5 +283,37 @@ def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
                 message = f"{dotted(above)}: field {field!r}: {why}"
                 faults.append(marked.fault((*above, "fields", field), message, at_key=True))
         fields.update(entry.part.fills())
+        for name in entry.part.names():
+            if name in axes or name in recipe.fields or not NAME.match(name) or name in RESERVED:
+                taken = name in axes or name in recipe.fields
+                why = "is an axis or a field" if taken else "expected letters, digits and _, starting with a letter"
+                path: Path = ("generate", number, entry.name)
+                faults.append(marked.fault(path, f"{dotted(path)}: it adds the name {name!r}, which {why}"))
+            added[name] = ""
+    added.clear()  # filters see rows, which have axes and fields
     for number, entry in enumerate(recipe.filters):
         ask(entry, ("filters", number), scene())
+    _check_decided(recipe, marked, fields, faults)
+
+
+def _check_decided(
+    recipe: Checked, marked: Marked, fields: Mapping[str, Mapping[str, Any]], faults: list[Fault]
+) -> None:
+    """Fields that a layer decides are filled by a step, and can hold what it draws."""
+    for axis, entry in recipe.layers.items():
+        if field := entry.part.decides():
+            path: Path = ("layers", axis, entry.name, "field")
+            faults += [marked.fault(path, f"{dotted(path)}: {said}") for said in _misfits(entry.part, field, fields)]
+
+
+def _misfits(layer: Any, field: str, fields: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Why the steps cannot fill `field` with what the layer draws."""
+    if field not in fields:
+        yield f"no step fills a field called {field!r}{nearest(field, list(fields))}"
+    elif "enum" not in fields[field]:
+        yield f"field {field!r} may hold anything; list its labels where it is filled, e.g. {field}: [yes, no]"
+    else:
+        known = [str(value) for value in fields[field]["enum"]]
+        for label in layer.support():
+            if label not in known:
+                yield f"{label!r} is no value of field {field!r}{nearest(label, known)}; it has {', '.join(known)}"

@@ -7,31 +7,36 @@ literal `%2F` or `%25` is written `%252F` or `%2525`), so that two nodes never s
 else: `../x` is a label, never a path on disk.
 
 Shares. Every leaf has the same share of the rows; a weight multiplies the share of its leaf, or of every leaf below its
-inner node (see `shares`).
+inner node (see `shares`). Quotas give sub-trees a share of their own, and a minimum lifts the smallest leaves (see
+`apportioned`).
 """
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdcgen.errors import Fault, RecipeError, nearest
 from qdcgen.rows import Node, Taxonomy
 from qdcgen.strict_yaml import Word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = [
     "MAX_DEPTH",
     "MAX_FAULTS",
+    "MAX_LETTERS",
     "MAX_NODES",
     "TEXTS",
+    "Apportioned",
+    "Band",
     "FileFaults",
+    "apportioned",
     "covers",
     "escaped",
     "inline",
@@ -48,6 +53,8 @@ MAX_NODES = 2_000_000
 """A tree with more nodes is refused; the largest public code table we know, SNOMED CT, has 360,000."""
 MAX_DEPTH = 64
 """More levels are refused; WordNet's deepest noun has 20."""
+MAX_LETTERS = 256 * 2**20
+"""Letters of all paths together; 360,000 nodes of SNOMED CT take a tenth of it."""
 MAX_FAULTS = 20
 """Faults listed per file; the rest is counted."""
 _HELD = 10_000
@@ -63,6 +70,19 @@ class FileFaults:
         self.file = file
         self.listed: list[Fault] = []
         self.more = 0
+        self.letters = 0
+
+    def spell(self, path: str) -> str:
+        """The path, counted: a label of 3 MB above 1,000 nodes would make paths of 3 GB.
+
+        Raises:
+            RecipeError: the paths of this file together pass MAX_LETTERS.
+        """
+        self.letters += len(path)
+        if self.letters > MAX_LETTERS:
+            message = f"labels so long that paths pass {MAX_LETTERS:,} letters"
+            raise self.stop(f"{message}; shorten them, and put what explains a node in its text")
+        return path
 
     def add(self, message: str, line: int = 0, column: int = 0) -> None:
         """Keep a fault, or count it where too many are held."""
@@ -165,7 +185,7 @@ def _grow(
             continue
         if len(nodes) >= MAX_NODES:
             raise faults.stop(f"more than {MAX_NODES:,} nodes; use fewer, or take a part with root:", at, column)
-        path = f"{above.path}/{escaped(label)}" if above else escaped(label)
+        path = faults.spell(f"{above.path}/{escaped(label)}" if above else escaped(label))
         node = Node(
             id=path,
             label=str(label),
@@ -278,8 +298,13 @@ def shares(taxonomy: Taxonomy) -> list[Fraction]:
     """Each leaf's weight against the other leaves, in the order of `leaves`: the exact product of those on its line.
 
     Not yet divided by their sum; all 1 where nothing is weighted, so that every leaf gets the same share of the rows.
-    A weight is read as the decimal it prints as (0.1 is one tenth), so shares are the same on every platform.
+    A weight is read as the decimal it prints as (0.1 is one tenth), so shares are the same on every platform. Those of
+    an `Apportioned` taxonomy are the ones it was given.
     """
+    if isinstance(taxonomy, Apportioned):
+        given = {at: part for band in taxonomy.bands for at, part in zip(band.leaves, band.parts, strict=True)}
+        if len(given) == len(taxonomy.leaves):  # else someone took nodes out, and the weights still tell
+            return [given[at] for at in range(len(given))]
     if all(node.weight == 1 for node in taxonomy.nodes):
         return [Fraction(1)] * len(taxonomy.leaves)
     product: dict[str, Fraction] = {}
@@ -290,6 +315,193 @@ def shares(taxonomy: Taxonomy) -> list[Fraction]:
                 above = product[node.parent] if node.parent is not None else Fraction(1)
                 product[node.id] = above if node.weight == 1 else above * Fraction(repr(float(node.weight)))
     return [product[leaf.id] for leaf in taxonomy.leaves]
+
+
+# ── quotas ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Band(NamedTuple):
+    """Leaves that share a quota, or (with pattern "") those that share what the quotas leave."""
+
+    pattern: str
+    share: Fraction
+    """Of the rows that draw the axis; 0 … 1."""
+    leaves: tuple[int, ...]
+    """Places in `taxonomy.leaves`."""
+    parts: tuple[Fraction, ...]
+    """Share of each of those leaves, among all rows that draw the axis; they add up to `share`."""
+
+
+@dataclass(frozen=True)
+class Apportioned(Taxonomy):
+    """A taxonomy whose leaves have exact shares: every leaf stands in one band.
+
+    Its leaves also carry weights (1 is an equal share), which name the taxonomy in digests and tell the shares, rounded
+    to a float, to whoever rebuilds the tree without its bands; inner nodes have weight 1.
+    """
+
+    bands: tuple[Band, ...] = ()
+
+
+def apportioned(
+    taxonomy: Taxonomy,
+    rows: int,
+    minimum: int | None,
+    quotas: Mapping[str, str | int],
+    problem: Callable[[tuple[str, ...], str], None],
+) -> Taxonomy:
+    """The taxonomy with exact shares of `rows`, the whole rows that draw it at the target.
+
+    `quotas`: pattern (see `matching`) → `20%` of the rows, or a count of rows; all other leaves share the rest. Inside
+    a band, leaves share by their weights. With `minimum`, each leaf gets at least that many rows: leaves below it are
+    lifted, those above it share what is left by their weights, and rows are made whole by largest remainder, so that
+    at the target each leaf has exactly its rows, less than one row off its share. A leaf of weight 0 gets none.
+
+    Shares of percentages do not depend on `rows`; those of counts and of a minimum do.
+
+    `problem(path below the taxonomy, message)` is told of everything that cannot be; the taxonomy is then returned as
+    it came.
+    """
+    if not quotas and minimum is None:
+        return taxonomy
+    weights = shares(taxonomy)
+    wrong = False
+
+    def fault(path: tuple[str, ...], message: str) -> None:
+        nonlocal wrong
+        wrong = True
+        problem(path, message)
+
+    groups = _groups(taxonomy, weights, quotas, rows, fault)
+    live = sum(weight > 0 for weight in weights)
+    if minimum is not None and minimum * live > rows:
+        most = f"minimum: {rows // live:,} or less" if rows >= live else "no minimum"
+        fault(
+            ("minimum",),
+            f"minimum: {minimum:,} rows for each of {live:,} leaves are {minimum * live:,} rows, and {rows:,} of the "
+            f"target's draw {taxonomy.name}; write {most}, or a larger target.rows",
+        )
+    if wrong:
+        return taxonomy
+    bands = []
+    whole = _rounded([share * rows for _, share, _ in groups]) if minimum is not None else []
+    for number, (pattern, share, leaves) in enumerate(groups):
+        mine = [weights[at] for at in leaves]
+        if minimum is None:
+            total = sum(mine, Fraction(0)) or Fraction(1)
+            bands.append(Band(pattern, share, leaves, tuple(share * weight / total for weight in mine)))
+            continue
+        needed = minimum * sum(weight > 0 for weight in mine)
+        if needed > whole[number]:
+            where = f"quotas: {pattern!r} has" if pattern else "the leaves without a quota have"
+            fault(
+                ("quotas", pattern) if pattern else ("minimum",),
+                f"{where} {whole[number]:,} rows, and minimum: {minimum:,} asks for {needed:,} there; "
+                f"{'raise the quota' if pattern else 'lower the quotas'}, or lower the minimum",
+            )
+            continue
+        counts = _rounded(_lifted(mine, whole[number], minimum))
+        bands.append(
+            Band(pattern, Fraction(whole[number], rows), leaves, tuple(Fraction(count, rows) for count in counts))
+        )
+    if wrong:
+        return taxonomy
+    part = {at: one for band in bands for at, one in zip(band.leaves, band.parts, strict=True)}
+    weight = {leaf.id: float(part[at] * live) for at, leaf in enumerate(taxonomy.leaves)}
+    nodes = tuple(
+        node if node.weight == weight.get(node.id, 1.0) else replace(node, weight=weight.get(node.id, 1.0))
+        for node in taxonomy.nodes
+    )
+    return Apportioned(taxonomy.name, nodes, tuple(bands))
+
+
+_Group = tuple[str, Fraction, tuple[int, ...]]
+"""Pattern, share of the rows, and places of the leaves."""
+
+
+def _groups(
+    taxonomy: Taxonomy,
+    weights: Sequence[Fraction],
+    quotas: Mapping[str, str | int],
+    rows: int,
+    fault: Callable[[tuple[str, ...], str], None],
+) -> list[_Group]:
+    """The quotas' groups of leaves and the rest, as far as they can be."""
+    taken: dict[int, str] = {}
+    groups: list[_Group] = []
+    sound = True
+    for pattern, said in quotas.items():
+        path = ("quotas", pattern)
+        leaves = tuple(at for at, hit in enumerate(matching(pattern, taxonomy)) if hit)
+        if not leaves:
+            near = nearest(pattern, [node.path for node in taxonomy.nodes[:5_000]])
+            fault(path, f"quotas: {pattern!r} matches no node of {taxonomy.name}{near}")
+        elif (twice := next((at for at in leaves if at in taken), None)) is not None:
+            fault(
+                path,
+                f"quotas: {pattern!r} and {taken[twice]!r} both cover {taxonomy.leaves[twice].path!r}; a leaf has one "
+                "quota, so narrow one of the patterns",
+            )
+        elif not any(weights[at] for at in leaves):
+            fault(path, f"quotas: every leaf that {pattern!r} covers has weight 0; give one a weight, or no quota")
+        elif isinstance(said, int) and said > rows:
+            fault(path, f"quotas: {pattern!r} asks for {said:,} rows, and {rows:,} of the target's draw "
+                        f"{taxonomy.name}; write {rows:,} or less, or a larger target.rows")  # fmt: skip
+        else:
+            share = Fraction(said, rows) if isinstance(said, int) else Fraction(said.rstrip("% ")) / 100
+            groups.append((pattern, share, leaves))
+            taken.update(dict.fromkeys(leaves, pattern))
+            continue
+        sound = False
+    if not sound:
+        return groups
+    total = sum((share for _, share, _ in groups), Fraction(0))
+    rest = tuple(at for at in range(len(weights)) if at not in taken)
+    needy = [at for at in rest if weights[at]]
+    added = f"quotas add up to {_per_cent(total)} of the {rows:,} rows that draw {taxonomy.name}"
+    if total > 1:
+        fault(("quotas",), f"{added}; lower them to 100 % or less")
+    elif total == 1 and needy:
+        left = taxonomy.leaves[needy[0]].path
+        fault(("quotas",), f"{added} and leave none for {len(needy):,} more leaves, e.g. {left!r}; lower them, or give "
+                           f"those leaves weight 0: weights: {{{left}: 0}}")  # fmt: skip
+    elif total < 1 and groups and not needy:
+        fault(("quotas",), f"{added}, and no leaf is left for the rest; raise them to 100 %")
+    if rest:
+        groups.append(("", 1 - total, rest))
+    return groups
+
+
+def _per_cent(share: Fraction) -> str:
+    """`120 %`, `99.95 %`; as many decimals as tell it from 100."""
+    said = f"{float(100 * share):.2f}".rstrip("0").rstrip(".")
+    return f"{'a little over ' if said == '100' and share > 1 else ''}{said} %"
+
+
+def _lifted(weights: Sequence[Fraction], rows: int, minimum: int) -> list[Fraction]:
+    """Rows by weight, none (of weight above 0) below `minimum`: the smallest are lifted, the others share the rest."""
+    left, total = Fraction(rows), sum(weights, Fraction(0))
+    found = [Fraction(0)] * len(weights)
+    order = sorted((at for at, weight in enumerate(weights) if weight), key=weights.__getitem__)
+    for place, at in enumerate(order):
+        if weights[at] * left >= minimum * total:  # and so has every heavier leaf
+            for other in order[place:]:
+                found[other] = left * weights[other] / total
+            break
+        found[at] = Fraction(minimum)
+        left -= minimum
+        total -= weights[at]
+    return found
+
+
+def _rounded(amounts: Sequence[Fraction]) -> list[int]:
+    """Whole numbers of the same sum, each less than one off: the largest remainders are rounded up."""
+    whole = [int(amount) for amount in amounts]
+    short = int(sum(amounts, Fraction(0))) - sum(whole)
+    by = sorted(range(len(amounts)), key=lambda at: (whole[at] - amounts[at], at))
+    for at in by[:short]:
+        whole[at] += 1
+    return whole
 
 
 # ── patterns ────────────────────────────────────────────────────────────────────────────────────────────────────────

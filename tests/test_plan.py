@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from qdcgen.errors import RecipeError
 from qdcgen.plan import Plan, Strategy, refill
 from qdcgen.rows import Taxonomy, mix_key, mix_of
-from qdcgen.taxonomy import inline, shares, weighted
+from qdcgen.taxonomy import Apportioned, apportioned, inline, shares, weighted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,6 +112,118 @@ def test_strategies_and_their_leaves_keep_their_shares(drawn: list[tuple[set[str
         for group, share in wanted.items():
             counts = np.cumsum([one == group for one in seen])
             assert np.abs(counts - np.arange(1, 401) * share / sum(wanted.values())).max() < 1
+
+
+# ── quotas of sub-trees ──
+
+branch = st.lists(st.integers(0, 4), min_size=1, max_size=9)
+
+
+def never(path: tuple[str, ...], message: str) -> None:
+    raise AssertionError(path, message)
+
+
+def branched(sizes: list[list[int]], name: str = "q") -> Taxonomy:
+    """Branches b0, b1, … whose leaves have these weights; at least one above 0 each."""
+    tree = {f"b{n}": [f"{name}{n}x{m}" for m in range(len(one))] for n, one in enumerate(sizes)}
+    weights = {f"{name}{n}x{m}": w or int(m == 0) for n, one in enumerate(sizes) for m, w in enumerate(one)}
+    return weighted(inline(name, tree, "test"), weights)
+
+
+@quick
+@given(st.lists(branch, min_size=2, max_size=4), st.integers(60, 400), st.data(), st.integers(0, 99))
+def test_each_sub_tree_has_its_quota_and_each_leaf_its_share_at_the_target(
+    sizes: list[list[int]], rows: int, data: st.DataObject, seed: int
+) -> None:
+    left = rows - 1
+    quotas: dict[str, str | int] = {}
+    for number in range(len(sizes) - 1):
+        if data.draw(st.booleans()):
+            quotas[f"b{number}"] = count = data.draw(st.integers(1, max(1, left // 3)))
+        else:
+            per_cent = data.draw(st.integers(1, 25))
+            quotas[f"b{number}/**"] = f"{per_cent}%"
+            count = -(-rows * per_cent // 100)
+        left -= count
+        if left < len(sizes):
+            return
+    tree = apportioned(branched(sizes), rows, None, quotas, never)
+    assert isinstance(tree, Apportioned)
+    assert sum(band.share for band in tree.bands) == 1
+    for others in ({}, {"b": flat("b", 7)}, {"b": tree}):
+        drawn = Plan({"q": tree, **others}, seed=seed).slots(0, rows)["q"].to_numpy()
+        for band in tree.bands:
+            planned = int(np.isin(drawn, band.leaves).sum())
+            assert abs(planned - band.share * rows) < 1  # so a whole number is met exactly
+            for leaf, part in zip(band.leaves, band.parts, strict=True):
+                assert abs(int((drawn == leaf).sum()) - part / band.share * planned) < 1
+
+
+@quick
+@given(st.lists(branch, min_size=1, max_size=4), st.integers(1, 6), st.integers(0, 300), st.integers(0, 99))
+def test_every_leaf_gets_the_minimum_and_is_within_a_row_of_its_share(
+    sizes: list[list[int]], minimum: int, more: int, seed: int
+) -> None:
+    before = branched(sizes)
+    live = sum(part > 0 for part in shares(before))
+    rows = minimum * live + more
+    tree = apportioned(before, rows, minimum, {}, never)
+    for others in ({}, {"b": flat("b", 5)}):
+        drawn = Plan({"q": tree, **others}, seed=seed).slots(0, rows)["q"].to_numpy()
+        counts = np.bincount(drawn, minlength=len(tree.leaves))
+        assert counts.tolist() == [part * rows for part in shares(tree)]  # whole rows, exactly
+        weights = [float(part) for part in shares(before)]
+        assert all(count >= minimum if weight else not count for count, weight in zip(counts, weights, strict=True))
+        lifted = {at for at, count in enumerate(counts) if count == minimum}
+        free = [at for at, weight in enumerate(weights) if weight and at not in lifted]
+        total, given_ = sum(weights[at] for at in free), sum(int(counts[at]) for at in free)
+        assert all(abs(counts[at] - weights[at] / total * given_) < 1 for at in free)
+
+
+def test_quotas_and_a_minimum_go_together() -> None:
+    tree = branched([[1] * 5, [9, 1, 1], [1, 1]])
+    made = apportioned(tree, 200, 4, {"b0": "25%", "b1/**": 100}, never)
+    drawn = np.bincount(Plan({"q": made, "b": flat("b", 11)}).slots(0, 200)["q"].to_numpy(), minlength=10)
+    assert drawn.tolist() == [10, 10, 10, 10, 10, 82, 9, 9, 25, 25]
+
+
+def test_percentages_do_not_depend_on_the_target_and_counts_do() -> None:
+    tree = branched([[1, 1], [1, 2]])
+    by_part = [apportioned(tree, rows, None, {"b0": "30%"}, never).nodes for rows in (10, 1000)]
+    by_count = [apportioned(tree, rows, None, {"b0": 5}, never).nodes for rows in (10, 1000)]
+    assert by_part[0] == by_part[1]
+    assert by_count[0] != by_count[1]
+    assert apportioned(tree, 10, None, {}, never) is tree
+
+
+def test_bands_of_two_axes_meet_and_pairs_are_covered() -> None:
+    """Two quotas of 20 %, unshuffled, would always fall on the same rows: 0.68 of all pairs."""
+    one = apportioned(branched([[1] * 4, [1] * 6], "q"), 400, None, {"b0": "20%"}, never)
+    two = apportioned(branched([[1] * 3, [1] * 6], "r"), 400, None, {"b0": "20%"}, never)
+    made = Plan({"q": one, "r": two, "s": flat("s", 5)}, seed=4)
+    assert made.coverage(400).all_pairs.planned >= 0.98 * made.coverage(400).all_pairs.total
+    frame = made.slots(0, 400).with_columns(a=pl.col("q") < 4, b=pl.col("r") < 3)
+    assert 4 <= frame.filter(pl.col("a") & pl.col("b")).height <= 40  # 16 if drawn at random
+
+
+def test_quotas_hold_at_any_slice_and_a_larger_target_extends_a_smaller_one() -> None:
+    tree = apportioned(branched([[1] * 4, [1, 2, 3]]), 100, None, {"b0": "37.5%"}, never)
+    for others in ({}, {"b": flat("b", 6)}):
+        whole = Plan({"q": tree, **others}, seed=2).slots(0, 500)
+        again = Plan({"q": tree, **others}, seed=2)
+        assert again.slots(40, 90).equals(whole[40:90])
+        assert again.slots(13, 333).equals(whole[13:333])
+        part = (whole["q"].to_numpy() < 4).cumsum()
+        assert np.abs(part - 0.375 * np.arange(1, 501)).max() < 1
+
+
+def test_forbids_win_over_quotas() -> None:
+    tree = apportioned(branched([[1] * 3, [1] * 3]), 60, None, {"b0": "50%"}, never)
+    made = Plan({"q": tree, "b": flat("b", 4)}, forbid=[{"q": "b0", "b": "b1"}, {"q": "q1x0", "b": "b2"}], seed=1)
+    frame = made.slots(0, 600)
+    assert frame.filter((pl.col("q") < 3) & (pl.col("b") == 1)).is_empty()
+    assert frame.filter((pl.col("q") == 3) & (pl.col("b") == 2)).is_empty()
+    assert abs((frame["q"] < 3).sum() - 300) <= 3
 
 
 # ── one sequence ──
@@ -210,6 +322,78 @@ def test_pair_counts_stay_even_once_all_are_seen() -> None:
 
 def test_mixes_are_not_repeated_while_there_are_new_ones() -> None:
     assert plan(12, 12, 12).slots(0, 864).drop("slot").n_unique() > 0.97 * 864  # half of all; at random 0.79
+
+
+# ── triples and saturation ──
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows", "margin"),
+    [((30, 30, 30, 30), 81_000, 0.018), ((30, 30, 30, 30), 27_000, 0.08), ((12, 12, 12), 173, 0.003)],
+)
+def test_triples_beat_drawing_at_random_by_the_printed_margin(sizes: tuple[int, ...], rows: int, margin: float) -> None:
+    """At 0.1 x mixes, 4 x 30 leaves have all pairs either way: triples are where the choice shows."""
+    made = plan(*sizes)
+    seen = list(made.triples(rows).values())
+    assert len(seen) == len(list(itertools.combinations(sizes, 3)))
+    planned, total, at_random = (sum(one[at] for one in seen) for at in range(3))
+    assert planned / total - at_random / total >= margin
+    if rows == 81_000:
+        pairs_ = made.coverage(rows).all_pairs
+        assert (pairs_.planned, round(pairs_.at_random)) == (5400, 5400)
+
+
+def test_triples_of_axes_that_no_strategy_draws_together_are_not_counted() -> None:
+    trees = {name: flat(name, 3) for name in "abcd"}
+    made = Plan(trees, [Strategy(("a", "b", "c")), Strategy(("a", "d"))], [{"a": "a0", "b": "b0", "c": "c0"}])
+    assert {axes: seen.total for axes, seen in made.triples(50).items()} == {("a", "b", "c"): 26}
+
+
+@quick
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=3), st.integers(1, 60), st.integers(0, 99))
+def test_saturation_is_what_counting_row_by_row_gives(sizes: list[int], rows: int, seed: int) -> None:
+    made = plan(*sizes, seed=seed)
+    most = 200
+    found = made.saturation(rows, most)
+    frame = made.slots(0, most)
+    columns = {axis: frame[axis].to_list() for axis in made.taxonomies}
+    groups = {
+        "leaves": [(axis,) for axis in made.taxonomies],
+        "pairs": list(itertools.combinations(made.taxonomies, 2)),
+    }
+    assert [one.what for one in found] == ["leaves", "pairs"][: 1 + (len(sizes) > 1)]
+    for one in found:
+        for level, planned in zip((50, 80, 95, 99), one.planned, strict=True):
+            enough = [
+                n
+                for n in range(1, one.rows + 1)
+                if 100 * sum(len(set(zip(*(columns[a][:n] for a in axes), strict=True))) for axes in groups[one.what])
+                >= level * one.total
+            ]
+            assert planned == (enough[0] if enough else None)
+        assert all(planned is not None for planned in one.planned) or one.rows == most
+        assert all(n is not None for n in one.at_random)
+
+
+def test_layers_are_counted_against_enumeration() -> None:
+    trees = {"a": flat("a", 3), "b": flat("b", 2), "z": flat("z", 2)}
+    forbid = [{"a": "a0", "m": "x"}, {"a": "a1", "b": "b1", "m": "y"}, {"m": "y", "n": "l"}]
+    made = Plan(trees, [Strategy(("a", "b")), Strategy(("z",))], forbid)
+    drawn = pl.DataFrame({"m": ["x", "y", None, "y"], "n": ["k", "k", "l", "k"]})
+    found = made.layered(drawn, {"m": ["x", "y"], "n": ["k", "l"]}, forbid)
+    totals = {"".join(axes): seen.total for axes, seen in found.items()}
+    assert {axes: total for axes, total in totals.items() if len(axes) == 2} == {
+        "am": 5, "an": 6, "bm": 4, "bn": 4, "zm": 4, "zn": 4, "mn": 3,
+    }  # fmt: skip
+    assert {axes: total for axes, total in totals.items() if len(axes) == 3} == {
+        "abm": 9,  # 12, less a0 with x (twice), less a1 with b1 and y
+        "abn": 12,
+        "amn": 7,  # 12, less a0 with x (twice), less y with l (three times)
+        "bmn": 6,
+        "zmn": 6,
+    }
+    assert found["m", "n"].planned == 2  # x k, y k; the row without m is left out
+    assert 0 < found["m", "n"].at_random <= 3
 
 
 # ── forbidden mixes ──
