@@ -106,7 +106,7 @@ class Line:
         try:
             with Live(quiet=self.quiet) as live:
                 self._live = live
-                self.prepared = await prepared(recipe, self.models, store)
+                self.prepared = await prepared(recipe, self.models, store.folder, store)
                 waiting = await self.models.collect()
                 while self.stopped_by is None and not waiting:
                     await self._make_and_judge()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -17,6 +18,7 @@ from qdcgen.line import budget_of
 from qdcgen.model.ask import Models
 from qdcgen.model.journal import Journal
 from qdcgen.parts import word
+from qdcgen.prepare import prepared, unprepared
 from qdcgen.report.plan_text import AxisPlan, NeededPlan, PairPlan, PlanSummary, QuotaPlan, TriplePlan
 from qdcgen.rounds import plan_of
 from qdcgen.safe import printable
@@ -25,7 +27,6 @@ from qdcgen.taxonomy import Apportioned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from qdcgen.plan import Plan, Seen
     from qdcgen.recipe import Recipe
@@ -56,8 +57,14 @@ def _first(recipe: Recipe, count: int) -> list[Asked]:
     ]
 
 
-def plan_summary(recipe: Recipe) -> PlanSummary:
-    """Mixes, leaves and pairs that the plan covers, beside drawing at random; calls, tokens, batches."""
+def plan_summary(recipe: Recipe, folder: Path | None = None) -> PlanSummary:
+    """Mixes, leaves and pairs that the plan covers, beside drawing at random; calls, tokens, batches.
+
+    `folder`: the run's, where layers that a model was asked for are frozen; default: `runs/<name>`. While one is not,
+    no layer is drawn, and a remark says so.
+    """
+    ready = asyncio.run(prepared(recipe, None, folder or Path("runs") / recipe.name))
+    missing = [axis for axis in unprepared(recipe) if axis not in ready]
     plan = plan_of(recipe)
     rows = recipe.target.rows
     coverage = plan.coverage(rows)
@@ -66,15 +73,15 @@ def plan_summary(recipe: Recipe) -> PlanSummary:
     calls = [entry.part.calls() for entry in recipe.generate]
     size = rounds.batch_rows(rows)
     examples = []
-    for cell, names, _ in generate.cells(recipe, _first(recipe, 3)):
+    for cell, names, _ in () if missing else generate.cells(recipe, _first(recipe, 3), ready):
         shown = {axis: names[axis].path for axis in cell.mix} | {
             axis: word(value) for axis, value in cell.values.items()
         }
         examples.append(shown)
-    tokens_in, unfilled = _tokens(recipe)
+    tokens_in, unfilled = (None, _waits(missing)) if missing else _tokens(recipe, ready)
     pairs = [PairPlan(*axes, seen.total, seen.planned, seen.at_random) for axes, seen in coverage.pairs.items()]
     triples = [TriplePlan(axes, seen.total, seen.planned, seen.at_random) for axes, seen in plan.triples(rows).items()]
-    of, layered = _layered(recipe, plan)
+    of, layered = (0, {}) if missing else _layered(recipe, plan, ready)
     for axes, seen in layered.items():
         if len(axes) == 2:  # noqa: PLR2004  a pair
             pairs.append(PairPlan(axes[0], axes[1], seen.total, seen.planned, seen.at_random, of))
@@ -105,7 +112,14 @@ def plan_summary(recipe: Recipe) -> PlanSummary:
     )
 
 
-def _layered(recipe: Recipe, plan: Plan) -> tuple[int, Mapping[tuple[str, ...], Seen]]:
+def _waits(layers: list[str]) -> str:
+    return (
+        f"{', '.join(layers)}: a model is asked for it before the first row; until then no layer is drawn here and "
+        "tokens in are unknown. qdcgen preview shows rows"
+    )
+
+
+def _layered(recipe: Recipe, plan: Plan, ready: Mapping[str, Any]) -> tuple[int, Mapping[tuple[str, ...], Seen]]:
     """Rows whose layers were drawn, and what they reach of pairs and triples with a listable layer in them."""
     values = {
         axis: [word(value) for value in known]
@@ -116,7 +130,7 @@ def _layered(recipe: Recipe, plan: Plan) -> tuple[int, Mapping[tuple[str, ...], 
         return 0, {}
     count = min(recipe.target.rows, DRAWN)
     drawn: dict[str, list[str | None]] = {axis: [] for axis in values}
-    for cell, _, fault in generate.cells(recipe, _first(recipe, count)):
+    for cell, _, fault in generate.cells(recipe, _first(recipe, count), ready):
         for axis, column in drawn.items():
             column.append(word(cell.values[axis]) if fault is None and axis in cell.values else None)
     frame = pl.DataFrame(drawn, schema=dict.fromkeys(values, pl.String))
@@ -154,7 +168,7 @@ def estimated(recipe: Recipe, folder: Path, count: int = 8) -> PlanSummary:
 
     kept = sum(row["fault"] is None and row["rejected_by"] is None for row in made)
     calls = [row["calls"] for row in made]
-    summary = plan_summary(recipe)
+    summary = plan_summary(recipe, folder)
     return replace(
         summary,
         calls_expected=sum(calls) / len(calls) * rows,
@@ -186,7 +200,7 @@ def _counts(leaves: pl.Series, total: int) -> tuple[int, int]:
     return (found.min() if found.len() >= total else 0), most  # type: ignore[return-value]
 
 
-def _tokens(recipe: Recipe) -> tuple[tuple[float, float] | None, str | None]:
+def _tokens(recipe: Recipe, ready: Mapping[str, Any]) -> tuple[tuple[float, float] | None, str | None]:
     """Prompt tokens, low and high, from rendered prompts of the first rows; and what to remark on them.
 
     Fields that a step would have filled by then hold a sample of what their JSON Schema allows.
@@ -203,7 +217,7 @@ def _tokens(recipe: Recipe) -> tuple[tuple[float, float] | None, str | None]:
     for entry in recipe.generate:
         fields |= entry.part.names()
     sizes, faults = [], []
-    for _, names, fault in generate.cells(recipe, _first(recipe, SAMPLE)):
+    for _, names, fault in generate.cells(recipe, _first(recipe, SAMPLE), ready):
         try:
             if fault is not None:
                 raise fault
@@ -249,9 +263,9 @@ def preview_rows(recipe: Recipe, folder: Path, count: int) -> list[dict[str, Any
         models = Models(recipe.models, journal, budget=budget_of(recipe))
         scratch: dict[str, dict[str, Any]] = {}
         try:
-            rows = await generate.rows(
-                recipe, _first(recipe, count), models, embed=recipe.measure.embedder.part.embed
-            )
+            ready = await prepared(recipe, models, folder)
+            embed = recipe.measure.embedder.part.embed
+            rows = await generate.rows(recipe, _first(recipe, count), models, prepared=ready, embed=embed)
             judged = await judge(
                 rows,
                 recipe.filters,
