@@ -16,7 +16,7 @@ from qdcgen.taxonomy import FileFaults, escaped
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMAT", "document", "loads"]
+__all__ = ["FORMAT", "document", "is_layer", "loads"]
 
 FORMAT = 1
 
@@ -49,6 +49,14 @@ def document(
             for node in tree.nodes
         ],
     }
+
+
+def is_layer(content: bytes) -> bool:
+    """Whether a file of `axes/` is a layer that was frozen (see `prepare`), and no taxonomy."""
+    try:
+        return "layer" in orjson.loads(content)
+    except ValueError:
+        return False
 
 
 def loads(content: bytes, name: str, file: str) -> Taxonomy:

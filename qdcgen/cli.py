@@ -52,10 +52,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
-def _loaded(path: Path, overrides: list[str] | None, allowed: list[Path] | None) -> Recipe:
+def _loaded(
+    path: Path, overrides: list[str] | None, allowed: list[Path] | None, out: Path | None = None
+) -> Recipe:
     from qdcgen.recipe import load
 
-    return load(path, overrides=tuple(overrides or ()), allowed=tuple(allowed or ()))
+    return load(path, overrides=tuple(overrides or ()), allowed=tuple(allowed or ()), out=out)
 
 
 def _print(text: str) -> None:
@@ -119,8 +121,8 @@ def plan(
     from qdcgen.preview import estimated, plan_summary
     from qdcgen.report.plan_text import plan_document, plan_terminal
 
-    loaded = _loaded(recipe, overrides, allow_dir)
-    summary = estimated(loaded, out or Path("runs") / loaded.name) if estimate else plan_summary(loaded)
+    loaded = _loaded(recipe, overrides, allow_dir, out)
+    summary = estimated(loaded, out or Path("runs") / loaded.name) if estimate else plan_summary(loaded, out)
     if as_json:
         _print_json(plan_document(summary))
     else:
@@ -142,7 +144,7 @@ def preview(
     """
     from qdcgen.preview import preview_rows, preview_text
 
-    loaded = _loaded(recipe, overrides, allow_dir)
+    loaded = _loaded(recipe, overrides, allow_dir, out)
     made = preview_rows(loaded, out or Path("runs") / loaded.name, rows)
     if as_json:
         _print_json(made)
@@ -188,7 +190,7 @@ def run(
     from qdcgen.run import run as run_recipe
     from qdcgen.selection import Selection
 
-    loaded = _loaded(recipe, overrides, allow_dir)
+    loaded = _loaded(recipe, overrides, allow_dir, out)
     if log_format not in ("text", "json"):
         raise typer.BadParameter(f"expected text or json, found {log_format!r}", param_hint="--log-format")
     log = _log_json if log_format == "json" else None
@@ -256,7 +258,8 @@ def status(
 
 
 @app.command(
-    epilog="Examples: qdcgen report runs/quickstart; qdcgen report data.jsonl --text instruction --axis category"
+    epilog="Examples: qdcgen report runs/quickstart; qdcgen report data.jsonl --text instruction --axis category; "
+    "qdcgen report real.csv --text message --label intent --embedder bge"
 )
 def report(
     where: Annotated[
@@ -265,6 +268,13 @@ def report(
     text: Annotated[list[str] | None, typer.Option("--text", help="Column to measure, for a data file.")] = None,
     axis: Annotated[
         list[str] | None, typer.Option("--axis", help="Column to report coverage of, for a data file.")
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", help="Column in which people say what a text is: how well does the embedder read it?"),
+    ] = None,
+    taxonomy: Annotated[
+        Path | None, typer.Option("--taxonomy", metavar="TREE", help="File of the tree that --label is of.")
     ] = None,
     embedder: Annotated[
         str | None, typer.Option("--embedder", help="wordllama, bge, or any: qdcgen parts embedders.")
@@ -275,7 +285,9 @@ def report(
     """Print coverage, diversity, complexity and quality tables of a run, or of any Parquet, JSONL or CSV file."""
     from qdcgen.review import review
 
-    found = review(where, text=tuple(text or ()), axes=tuple(axis or ()), embedder=embedder)
+    found = review(
+        where, text=tuple(text or ()), axes=tuple(axis or ()), embedder=embedder, label=label, taxonomy=taxonomy
+    )
     if as_json:
         from qdcgen.report.document import document
 

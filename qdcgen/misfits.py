@@ -118,5 +118,5 @@ def known_keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
         while typing.get_origin(current) in (typing.Union, types.UnionType, Annotated):
             current = typing.get_args(current)[0]
     if isinstance(current, type) and issubclass(current, BaseModel):
-        return [name for name, field in current.model_fields.items() if not field.exclude]
+        return [field.alias or name for name, field in current.model_fields.items() if not field.exclude]
     return []

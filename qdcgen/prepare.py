@@ -32,10 +32,10 @@ def unprepared(recipe: Recipe) -> list[str]:
     return [axis for axis, entry in recipe.layers.items() if entry.part.preparing()]
 
 
-async def prepared(recipe: Recipe, models: Models | None, store: Store | None = None) -> dict[str, Any]:
-    """Layer → what its `prepare` gave. Frozen ones are read from the run folder, and written there when they are new.
+async def prepared(recipe: Recipe, models: Models | None, folder: Path, store: Store | None = None) -> dict[str, Any]:
+    """Layer → what its `prepare` gave. What is frozen in the run folder is read; with `store`, what is new is written.
 
-    Without `models`, layers that would ask one are left out; without `store` nothing is read or written.
+    Without `models`, layers that would ask one, and are not frozen yet, are left out.
 
     Raises:
         UsageError: a file of a layer cannot be read.
@@ -50,9 +50,11 @@ async def prepared(recipe: Recipe, models: Models | None, store: Store | None = 
         if not part.preparing():
             found[axis] = await part.prepare(_tools(recipe, models, axis))
             continue
-        file = store.folder / f"axes/{axis}.json" if store is not None else None
-        if file is not None and file.is_file():
+        file = folder / f"axes/{axis}.json"
+        if file.is_file():
             found[axis] = _thawed(file, entry)
+            if store is not None:  # as it lies there: a person may have edited it, and then it is part of the run
+                store.commit({f"axes/{axis}.json": (file.read_bytes(), None)})
         elif models is not None:
             found[axis] = await part.prepare(_tools(recipe, models, axis))
             if store is not None:
@@ -87,8 +89,15 @@ def _tools(recipe: Recipe, models: Models | None, axis: str) -> Tools:
     given: dict[str, Any] = {}
     if models is not None:
 
-        async def ask(alias: str, messages: Sequence[Mapping[str, str]], **settings: Any) -> Reply:
-            told = digest([recipe.seed, [dict(message) for message in messages]])
+        async def ask(
+            alias: str,
+            messages: Sequence[Mapping[str, str]],
+            *,
+            seed: str | None = None,
+            counted: bool = True,  # noqa: ARG001  (what is prepared belongs to no row)
+            **settings: Any,
+        ) -> Reply:
+            told = digest([recipe.seed, [dict(message) for message in messages] if seed is None else seed])
             return await models.ask(alias, messages, seed=stream(axis, told) & 0x7FFFFFFF, **settings)
 
         asking: Ask = ask

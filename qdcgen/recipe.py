@@ -183,7 +183,8 @@ class Source(Settings):
     tree: Any = None
     """Nested mappings and lists of names."""
     file: Annotated[str, Field(min_length=1)] | None = None
-    """Nested YAML or JSON, or a CSV/TSV/JSON table with path columns or with id and parent columns."""
+    """Nested YAML or JSON, a CSV/TSV/JSON table with path columns or with id and parent columns, SKOS (.jsonld, .ttl,
+    .rdf), or an artefact (axes/<name>.json)."""
     grow: Growing | None = None
     """What to ask a model for; the tree is frozen as `axes/<axis>.json` in the run folder before any row is planned."""
     id: str | None = None

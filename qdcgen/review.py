@@ -86,7 +86,7 @@ def review(
         return stored(store)
     from qdcgen.recipe import loads
 
-    recipe = loads(store.bytes("recipe.yaml"), file=str(store.folder / "recipe.yaml"), folder=_home(store, where))
+    recipe = loads(store.bytes("recipe.yaml"), file=str(store.folder / "recipe.yaml"), folder=_home(store, where), out=store.folder)
     return of_run(store, recipe, "", ask=False)
 
 
@@ -122,7 +122,7 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
     """
     import polars as pl
 
-    from qdcgen import ledger, readers, rounds
+    from qdcgen import effects, ledger, readers, rounds
     from qdcgen.judge import labels
     from qdcgen.measure import measure, samples_of
     from qdcgen.model.ask import surprisal
@@ -181,7 +181,7 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
         ledger=ledger.lines(wanted, tried, recipe.taxonomies, filters),
         gates=list(_gates(recipe, measures)),
         calls=_calls(store),
-        remarks=[*_remarks(recipe, samples), *said],
+        remarks=[*_remarks(recipe, samples), *said, *effects.remarks(measures)],
         confused=readers.confusions(samples),
     )
 
@@ -343,7 +343,7 @@ def of_file(
     """
     import polars as pl
 
-    from qdcgen import readers
+    from qdcgen import effects, readers
     from qdcgen.measure import measure, sample_of_file, text_of
     from qdcgen.recipe import settings_of
     from qdcgen.tables import read
@@ -382,6 +382,7 @@ def of_file(
     facts = {"file": str(path), "rows": f"{frame.height:,}", "text": " + ".join(text)}
     facts |= {"embedder": part.label, "version": f"qdcgen {__version__}"}
     measures = measure([sample], _metrics())
+    remarks += effects.remarks(measures)
     if label is not None and sample.texts and sample.landing(label) is None:
         remarks.append(f"{label} has {len(trees[label].leaves):,} leaves, too many to read the texts by")
     confused = readers.confusions([sample])

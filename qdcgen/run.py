@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
 import signal
 import time
@@ -14,10 +15,13 @@ import orjson
 
 from qdcgen import __version__, ledger, review, rounds
 from qdcgen.agree import agree
-from qdcgen.errors import QdcgenError
-from qdcgen.line import Line
+from qdcgen.errors import Incomplete, ModelRefused, QdcgenError
+from qdcgen.growing import Interrupted, grow_axes, to_stderr
+from qdcgen.line import Line, budget_of
+from qdcgen.model.ask import Used
 from qdcgen.model.journal import Journal
 from qdcgen.publish import publish, state
+from qdcgen.recipe import outgrown
 from qdcgen.report.document import document
 from qdcgen.report.markdown import markdown
 from qdcgen.selection import Selection
@@ -65,11 +69,17 @@ def run(
     began = datetime.now(UTC)
     clock = time.perf_counter()
     with Store(folder) as store:
+        asked, say = Used(), _saying(log, quiet=quiet)
+        try:
+            recipe, remarks = _with_axes(recipe, store, asked, replace=replace, trace=trace, say=say)
+        except (Incomplete, ModelRefused) as error:
+            return _ended_growing(recipe, store, asked, error, began=began, seconds=time.perf_counter() - clock)
         selection.of(recipe)
-        remarks = agree(store, recipe, replace=replace)
+        remarks += agree(store, recipe, replace=replace)
         journal = Journal(folder / "calls.sqlite")
         tracing = Trace(folder / "trace.jsonl") if trace else None
         line = Line(recipe, store, journal, quiet=quiet, selection=selection, trace=tracing, log=log)
+        line.models.asked = asked  # what growing used counts with the rest
         outcome = Outcome(remarks=remarks)
         try:
             before = state(store)
@@ -98,6 +108,76 @@ def run(
                 tracing.close()
             _conclude(store, recipe, line, outcome, began=began, seconds=time.perf_counter() - clock)
     return outcome
+
+
+def _saying(log: Callable[[Mapping[str, Any]], None] | None, *, quiet: bool) -> Callable[[str], None]:
+    """Where lines of progress go before the line itself can say them."""
+    if log is not None:
+        return lambda text: log({"event": "note", "text": text})
+    return (lambda _: None) if quiet else to_stderr
+
+
+def _with_axes(
+    recipe: Recipe, store: Store, asked: Used, *, replace: bool, trace: bool, say: Callable[[str], None]
+) -> tuple[Recipe, list[str]]:
+    """The recipe with the axes that a model is asked for, grown now where the folder holds none; and what to remark."""
+    if all(source.grow is None for source in recipe.taxonomy.values()):
+        return recipe, []
+    with contextlib.ExitStack() as opened:
+        journal = opened.enter_context(contextlib.closing(Journal(store.folder / "calls.sqlite")))
+        tracing = opened.enter_context(contextlib.closing(Trace(store.folder / "trace.jsonl"))) if trace else None
+        recipe, planted = grow_axes(
+            recipe, store, journal, budget=budget_of(recipe), replace=replace, trace=tracing, asked=asked, say=say
+        )
+    remarks = []
+    for axis, source in recipe.taxonomy.items():
+        if source.grow is not None:
+            file = store.folder / "axes" / f"{axis}.json"
+            remarks += outgrown(axis, source.grow, file.read_bytes(), file)
+    for one in planted:
+        tree, calls = one.grown.tree, one.grown.about["calls"]
+        said = f"taxonomy {tree.name}: {len(tree.leaves)} leaves grown in {calls} calls, kept in {one.file}"
+        remarks.append(f"{said}; look at it before you trust its coverage")
+    return recipe, remarks
+
+
+def _ended_growing(
+    recipe: Recipe, store: Store, asked: Used, error: QdcgenError, *, began: datetime, seconds: float
+) -> Outcome:
+    """How a run ends whose axes are not all grown: nothing was planned yet."""
+    code = 128 + error.number if isinstance(error, Interrupted) else error.exit_code
+    outcome = Outcome(exit_code=code, remarks=[f"{error}"])
+    outcome.results = {
+        "format": 1,
+        "qdcgen": __version__,
+        "recipe": recipe.name,
+        "folder": str(store.folder),
+        "exit_code": code,
+        "began": began.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "rows": {"target": recipe.target.rows, "attempted": 0, **dict.fromkeys(ledger.STATES, 0)}
+        | {"owed": recipe.target.rows},
+        **_used(asked),
+        "usd_in_all": _spent(store),
+        "gates": [],
+        "remarks": list(outcome.remarks),
+    }
+    store.commit({"run_results.json": (dumps(outcome.results), None)})
+    return outcome
+
+
+def _used(asked: Used) -> dict[str, Any]:
+    return {
+        "calls": {"made": asked.asked, "from_journal": asked.calls - asked.asked},
+        "tokens": {"in": asked.tokens_in, "out": asked.tokens_out},
+        "usd": asked.cost,
+    }
+
+
+def _spent(store: Store) -> float | None:
+    """US dollars over all invocations; None when a price is unknown."""
+    with contextlib.closing(Journal(store.folder / "calls.sqlite")) as journal:
+        return journal.totals().cost
 
 
 def _measured(store: Store, recipe: Recipe, line: Line, *, before: str) -> tuple[Report, bool]:
@@ -139,9 +219,7 @@ def _conclude(store: Store, recipe: Recipe, line: Line, outcome: Outcome, *, beg
         "rows": {"target": target, "attempted": tried.height}
         | {state: counts.get(state, 0) for state in ledger.STATES}
         | {"owed": target - accepted},
-        "calls": {"made": asked.asked, "from_journal": asked.calls - asked.asked},
-        "tokens": {"in": asked.tokens_in, "out": asked.tokens_out},
-        "usd": asked.cost,
+        **_used(asked),
         "usd_in_all": line.spent,
         "gates": [
             {"table": g.table, "measure": g.measure, "bound": g.bound, "value": g.value, "holds": g.holds}

@@ -30,10 +30,17 @@ def recipe_schema() -> dict[str, Any]:
     definitions["Measuring"]["properties"]["text"] = {"anyOf": [{"type": "string"}, _kept(text, whole=True)]}
     anchor = definitions["Measuring"]["properties"]["anchor"]
     anchor["anyOf"] = [{"type": "string"}, *anchor["anyOf"]]
+    landing = definitions["Measuring"]["properties"]["landing"]
+    definitions["Measuring"]["properties"]["landing"] = {
+        "anyOf": [{"type": "string"}, {"$ref": "#/$defs/Landing"}],
+        "description": landing["description"],
+    }
+    grow = definitions["Source"]["properties"]["grow"]
+    grow["anyOf"] = [{"type": "string"}, *grow["anyOf"]]
     source = found["taxonomy"]["additionalProperties"]
     found["taxonomy"]["additionalProperties"] = {
         "anyOf": [source, {"type": "string"}, {"type": "array"}],
-        "description": "A mapping with tree: or file:; a file name; or a list of names.",
+        "description": "A mapping with tree:, file: or grow:; a file name; or a list of names.",
     }
     strategy = found["strategies"]["items"]
     found["strategies"]["items"] = {"anyOf": [strategy, {"type": "array", "items": {"type": "string"}}]}

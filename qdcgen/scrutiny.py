@@ -283,13 +283,13 @@ def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
                 message = f"{dotted(above)}: field {field!r}: {why}"
                 faults.append(marked.fault((*above, "fields", field), message, at_key=True))
         fields.update(entry.part.fills())
-        for name in entry.part.names():
+        for name, example in entry.part.names().items():
             if name in axes or name in recipe.fields or not NAME.match(name) or name in RESERVED:
                 taken = name in axes or name in recipe.fields
                 why = "is an axis or a field" if taken else "expected letters, digits and _, starting with a letter"
                 path: Path = ("generate", number, entry.name)
                 faults.append(marked.fault(path, f"{dotted(path)}: it adds the name {name!r}, which {why}"))
-            added[name] = ""
+            added[name] = example
     added.clear()  # filters see rows, which have axes and fields
     for number, entry in enumerate(recipe.filters):
         ask(entry, ("filters", number), scene())

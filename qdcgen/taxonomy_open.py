@@ -133,7 +133,9 @@ def _of_run(folder: Path, axis: str | None, *, counts: bool) -> list[Opened]:
         trees = {}
         for name in frozen:
             stem = Path(name).stem
-            trees[stem] = axes.loads(store.bytes(name), stem, str(folder / name))
+            content = (folder / name).read_bytes()  # a person may have edited it since
+            if not axes.is_layer(content):
+                trees[stem] = axes.loads(content, stem, str(folder / name))
     else:
         trees = dict(_recipe_of(store).taxonomies)
     found = []
@@ -149,7 +151,7 @@ def _recipe_of(store: Store) -> Any:
 
     said = store.read("run.json") or {}
     folder = Path(said.get("recipe_folder") or store.folder)
-    return loads(store.bytes("recipe.yaml"), file=str(store.folder / "recipe.yaml"), folder=folder)
+    return loads(store.bytes("recipe.yaml"), file=str(store.folder / "recipe.yaml"), folder=folder, out=store.folder)
 
 
 def _counts(store: Store, tree: Taxonomy, trees: Mapping[str, Taxonomy]) -> dict[str, Counts]:
@@ -165,7 +167,7 @@ def _counts(store: Store, tree: Taxonomy, trees: Mapping[str, Taxonomy]) -> dict
         slots = planned.unique("slot", keep="last").filter(pl.col(tree.name).is_not_null())
         asked = _credited(tree, dict(slots.group_by(tree.name).len().iter_rows()))
         recipe = _recipe_of(store)
-        recipe = recipe.model_copy(update={"taxonomies": {**recipe.taxonomies, **trees}})
+        recipe = recipe.model_copy(update={"taxonomies": {**trees, **recipe.taxonomies}})
         tried = rounds.attempts(store, recipe).filter(pl.col("_state") == "accepted")
         own: dict[str, int] = {}
         for mix, count in tried.group_by("_mix").len().iter_rows():

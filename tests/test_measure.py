@@ -13,6 +13,7 @@ import pytest
 
 from qdcgen.embedders.wordllama import Wordllama
 from qdcgen.errors import UsageError
+from qdcgen.landing import Reading
 from qdcgen.measure import METRICS, measure, sample_of, sample_of_file, samples_of, speaking_of, text_of
 from qdcgen.parts import Embedder, Metric, Sample, find
 from qdcgen.rows import Measure, Node, Taxonomy
@@ -202,6 +203,9 @@ def test_every_gate_key_that_a_metric_offers_finds_a_measure_of_it() -> None:
     for part in every_metric():
         found = measure([full(frame(300))], [part])
         found += measure([replace(full(frame(300)), taxonomies={})], [part])
+        three = frame(300).with_columns(tone=pl.col("mood"), size=pl.int_range(300))
+        more = {"taxonomies": {"topic": TOPIC}, "layers": ["mood", "tone", "size"], "reading": Reading()}
+        found += measure([sample_of(three, "text", Wordllama(), **more)], [part])
         for key in set(type(part).gates) - {"rejected"}:
             assert speaking_of(found, type(part).table, key), key
 

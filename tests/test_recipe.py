@@ -169,7 +169,11 @@ BOUND = "expected a bound such as '>= 0.98', '<= 0.02' or '0.2..0.4'"
             "3",
             ["r.yaml:7:9: taxonomy.tone: expected a mapping, found 3"],
         ),
-        ("[polite, angry]", "{tree: [a], file: b.csv}", ["r.yaml:7:9: taxonomy.tone: expected either tree: or file:"]),
+        (
+            "[polite, angry]",
+            "{tree: [a], file: b.csv}",
+            ["r.yaml:7:9: taxonomy.tone: expected either tree: or file: or grow:"],
+        ),
         ("[polite, angry]", "[a, a]", ["r.yaml:7: 'a' stands twice; rename or remove one"]),
         (
             "[polite, angry]",
@@ -647,7 +651,9 @@ def test_a_recipe_that_cannot_be_opened_says_what_to_type(tmp_path):
 def test_a_recipe_written_out_in_full_is_the_same_recipe(path):
     recipe = load(path)
     whole = recipe.resolved()
-    whole["taxonomy"] = {axis: source.model_dump(exclude_none=True) for axis, source in recipe.taxonomy.items()}
+    whole["taxonomy"] = {
+        axis: source.model_dump(exclude_none=True, by_alias=True) for axis, source in recipe.taxonomy.items()
+    }
     whole["measure"] = {**whole["measure"], "embedder": {recipe.measure.embedder.name: {}}}
     again = loads(yaml.safe_dump(whole, sort_keys=False), file="again.yaml", folder=path.parent)
     assert again.resolved() == recipe.resolved()
