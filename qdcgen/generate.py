@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdcgen import template
+from qdcgen.conditions import agrees
 from qdcgen.errors import CapReached, Deferred, QdcgenError, RowFault, Stopped
 from qdcgen.parts import Tools, position
 from qdcgen.rows import Cell, Draft, Row, mix_key, row_id, stream
@@ -82,7 +83,11 @@ def cells(
             for attempt in range(REDRAWS):
                 stream_name = axis if attempt == 0 else f"{axis}#{attempt}"
                 at = position(recipe.seed, key, identity, stream_name, one.replicate, ready.get(axis))
-                names[axis] = values[axis] = entry.part.draw(names, at)
+                try:
+                    names[axis] = values[axis] = entry.part.draw(names, at)
+                except RowFault as reason:
+                    names[axis], values[axis], fault = None, None, reason
+                    break
                 if not _forbidden(recipe, axis, names):
                     break
             else:
@@ -107,7 +112,7 @@ def _forbidden(recipe: Recipe, axis: str, names: Mapping[str, Any]) -> bool:
 def _fits(recipe: Recipe, axis: str, pattern: str, value: Any) -> bool:
     """Whether a drawn value is what a pattern names; a pattern that names an inner node covers what is below it."""
     if (tree := recipe.taxonomies.get(axis)) is None:
-        return str(value) == pattern
+        return agrees(pattern, value)
     return any(match(pattern, node) for node in tree.line(value.id))
 
 
@@ -136,9 +141,12 @@ async def rows(
     given: dict[str, Any] = {"fields": recipe.fields, "taxonomies": recipe.taxonomies, "near": near}
     given |= {"embed": embed} if embed is not None else {}
 
+    def asking(draft: Draft, step: str) -> Ask:
+        return _ask(models, draft, step, recipe.seed)
+
     async def one(cell: Cell, names: dict[str, Any], fault: RowFault | None) -> Row | None:
         try:
-            row = await _row(steps, given, Draft(cell, names, round=round_), models, fault)
+            row = await _row(steps, given, Draft(cell, names, round=round_), asking, fault)
         except Deferred as wait:
             waiting.append(wait)
             return None
@@ -164,7 +172,7 @@ async def _row(
     steps: Sequence[tuple[str, Entry]],
     given: Mapping[str, Any],
     draft: Draft,
-    models: Models,
+    asking: Callable[[Draft, str], Ask],
     fault: RowFault | None,
 ) -> Row:
     if fault is not None:
@@ -172,7 +180,7 @@ async def _row(
     try:
         for name, entry in steps:
             tools = Tools(
-                ask=_ask(models, draft, name),
+                ask=asking(draft, name),
                 render=template.render,
                 rng=_rng(draft.cell.id, name),
                 **given,
@@ -202,20 +210,35 @@ def _named_apart(steps: Sequence[Entry]) -> Iterator[tuple[str, Entry]]:
         yield (entry.name if seen[entry.name] == 1 else f"{entry.name}#{seen[entry.name]}"), entry
 
 
-def _ask(models: Models, draft: Draft, step: str) -> Ask:
-    """The `ask` of one step of one row: its n-th call has its own seed, and is counted on the draft."""
+def _ask(models: Models, draft: Draft, step: str, recipe_seed: int) -> Ask:
+    """The `ask` of one step of one row: its n-th call has its own seed and is counted on the draft; see `parts.Ask`."""
     count = 0
 
-    async def ask(alias: str, messages: Sequence[Mapping[str, str]], **settings: Any) -> Reply:
+    async def ask(
+        alias: str,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        seed: str | None = None,
+        counted: bool = True,
+        **settings: Any,
+    ) -> Reply:
         nonlocal count
-        seed = stream(draft.cell.id, f"{step}/{count}") & 0x7FFFFFFF
-        count += 1
-        reply = await models.ask(alias, messages, seed=seed, begins=not draft.calls, **settings)
+        if seed is None:
+            number = stream(draft.cell.id, f"{step}/{count}")
+            count += 1
+        else:
+            number = stream(f"{recipe_seed}/{mix_key(draft.cell.mix)}", f"{step}/{seed}")
+        shared = seed is not None
+        reply = await models.ask(
+            alias, messages, seed=number & 0x7FFFFFFF, begins=not draft.calls, shared=shared, **settings
+        )
+        draft.models.add(reply.model)
+        if not counted:
+            return reply
         draft.calls += 1
         draft.tokens_in += reply.tokens_in or 0
         draft.tokens_out += reply.tokens_out or 0
         draft.cost = None if draft.cost is None or reply.cost is None else draft.cost + reply.cost
-        draft.models.add(reply.model)
         return reply
 
     return ask

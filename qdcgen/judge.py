@@ -47,9 +47,16 @@ def tools(
     Its calls are seeded by what they ask, so that the same question on another day is answered from the journal.
     """
 
-    async def ask(alias: str, messages: Sequence[Mapping[str, str]], **settings: Any) -> Reply:
-        seed = stream(label, digest([dict(message) for message in messages])) & 0x7FFFFFFF
-        return await models.ask(alias, messages, seed=seed, **settings)
+    async def ask(
+        alias: str,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        seed: str | None = None,
+        counted: bool = True,  # noqa: ARG001  (a filter's calls are no row's)
+        **settings: Any,
+    ) -> Reply:
+        number = stream(label, digest([dict(message) for message in messages]) if seed is None else seed) & 0x7FFFFFFF
+        return await models.ask(alias, messages, seed=number, **settings)
 
     asking: Ask = ask
     return Tools(

@@ -86,7 +86,9 @@ def review(
         return stored(store)
     from qdcgen.recipe import loads
 
-    recipe = loads(store.bytes("recipe.yaml"), file=str(store.folder / "recipe.yaml"), folder=_home(store, where), out=store.folder)
+    recipe = loads(
+        store.bytes("recipe.yaml"), file=str(store.folder / "recipe.yaml"), folder=_home(store, where), out=store.folder
+    )
     return of_run(store, recipe, "", ask=False)
 
 

@@ -1,8 +1,9 @@
 """Prompts: bounded, sandboxed Jinja2. Pure.
 
 A template may name the row's axes and the fields filled so far, use the filters and methods listed here, `if` and
-`for`. What is not listed is refused when the recipe is checked, and again when it is called. Data is never a template:
-only the recipe's own text is compiled.
+`for`. A value that is a mapping prints its `text`: `{{ persona }}` and `{{ persona.text }}` are the same. What is not
+listed is refused when the recipe is checked, and again when it is called. Data is never a template: only the recipe's
+own text is compiled.
 
 Time and memory are bounded by counting. Each turn of a loop costs as many steps as its body has nodes; each filter,
 method, `+`, `~`, `in` and slice costs the length of what it reads and makes. A template that spends more than MAX_STEPS
@@ -142,6 +143,15 @@ def _spend(steps: int) -> None:
 
 def _size(value: Any) -> int:
     return len(value) if hasattr(value, "__len__") else 1
+
+
+class _Spoken(dict[str, Any]):
+    """A mapping that prints as its `text`, wherever Jinja turns it into one: in `{{ }}`, in a filter, beside `~`."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return str(self["text"]) if "text" in self else super().__repr__()
 
 
 # ── the environment ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -419,7 +429,8 @@ def render(source: str, names: Mapping[str, Any]) -> str:
     size = 0
     before = _SPENT.set([0])
     try:
-        for part in template.root_render_func(template.new_context(dict(names))):
+        spoken = {name: _Spoken(value) if type(value) is dict else value for name, value in names.items()}
+        for part in template.root_render_func(template.new_context(spoken)):
             size += len(part)
             if size > MAX_OUTPUT:
                 raise RowFault("template", f"the template prints more than {MAX_OUTPUT:,} characters")

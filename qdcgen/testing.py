@@ -131,8 +131,10 @@ class Scripted:
         schema: Mapping[str, Any] | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
+        seed: str | None = None,
+        counted: bool = True,
     ) -> Reply:
-        """The next reply, checked against `schema` as a model's would be.
+        """The next reply, checked against `schema` as a model's would be; `seed` and `counted` are only noted.
 
         Raises:
             ReplyFault: the reply does not fit `schema`.
@@ -141,7 +143,8 @@ class Scripted:
         from qdcgen.model.replies import checked
 
         said = {"alias": alias, "messages": [dict(message) for message in messages], "schema": schema}
-        self.asked.append({**said, "temperature": temperature, "max_tokens": max_tokens})
+        more = {} if seed is None else {"seed": seed, "counted": counted}
+        self.asked.append({**said, "temperature": temperature, "max_tokens": max_tokens, **more})
         if not self.replies:
             raise AssertionError(f"asked {len(self.asked)} times, which is once more than there are replies")
         reply = self.replies.popleft()

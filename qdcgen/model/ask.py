@@ -118,6 +118,10 @@ class Models:
         self._lanes: dict[str, Lane] = {}
         self._batches: dict[tuple[str, str | None, str | None], Batches] = {}
         self._first = next(iter(aliases))
+        self._flights: dict[bytes, asyncio.Future[RowFault | None]] = {}
+        """Requests on their way, by key; done with what spoilt them, or None when the reply is in the journal."""
+        self._spoilt: dict[bytes, RowFault] = {}
+        """Shared requests that had no usable reply, until the invocation ends."""
 
     def _lane(self, alias: str) -> Lane:
         if alias not in self._lanes:
@@ -154,10 +158,13 @@ class Models:
         temperature: float | None = None,
         max_tokens: int | None = None,
         begins: bool = False,
+        shared: bool = False,
     ) -> Reply:
         """The journaled reply, or a new one: limited, checked, repaired once, journaled.
 
-        A row's first call `begins` it, and waits in front of calls that go on with others.
+        A row's first call `begins` it, and waits in front of calls that go on with others. Equal requests at one time
+        are asked once. One that is `shared` by many rows is not tried again in this invocation after it failed: every
+        row would pay for its own failure.
 
         Raises:
             ReplyFault: the reply does not fit `schema` after one repair.
@@ -176,15 +183,36 @@ class Models:
             seed=seed,
         )
         try:
-            return await self._answer(alias, request, begins=begins)
+            return await self._alone(alias, request, begins=begins, shared=shared)
         except ReplyFault as fault:
             if fault.kind in ("cut", "refused", "too long") or fault.raw is None or request.schema is None:
                 raise
-            return await self._answer(alias, _repair(request, fault))
+            return await self._alone(alias, _repair(request, fault), shared=shared)
 
-    async def _answer(self, alias: str, request: Request, *, begins: bool = False) -> Reply:
-        """One journaled exchange; only a reply that fits is journaled, so a bad one is never served again."""
+    async def _alone(self, alias: str, request: Request, *, begins: bool = False, shared: bool = False) -> Reply:
+        """`_answer`, once at a time for each request: who comes while it is on its way waits, and shares its fault."""
         name = key(request)
+        while (flight := self._flights.get(name)) is not None:
+            fault = await asyncio.shield(flight)  # whoever stops waiting must not stop the call
+            if fault is not None:
+                raise fault
+        if name in self._spoilt:
+            raise self._spoilt[name]
+        flight = self._flights[name] = asyncio.get_running_loop().create_future()
+        spoilt: RowFault | None = None
+        try:
+            return await self._answer(alias, name, request, begins=begins)
+        except RowFault as fault:
+            spoilt = fault
+            if shared:
+                self._spoilt[name] = fault
+            raise
+        finally:
+            del self._flights[name]
+            flight.set_result(spoilt)
+
+    async def _answer(self, alias: str, name: bytes, request: Request, *, begins: bool = False) -> Reply:
+        """One journaled exchange; only a reply that fits is journaled, so a bad one is never served again."""
         reply = self.journal.get(name)
         if reply is None:
             reply = await self._send(alias, name, request, begins=begins)

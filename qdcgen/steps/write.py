@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from qdcgen.errors import RowFault, nearest
-from qdcgen.parts import Problem, Scene, Settings, Step, Tools, shown
+from qdcgen.parts import Problem, Scene, Settings, Step, Tools, alias_of, pinned, shown
 from qdcgen.rows import Draft
 
 
@@ -95,7 +95,8 @@ class Write(Step):
     """Asks a model to fill `fields`, telling it `prompt`. The reply must fit the fields' schema or the row fails.
 
     The prompt is a template: it may name every axis (`{{ topic }}`, `{{ topic.path }}`, `{{ mood }}`) and every field
-    that earlier steps filled. Put what varies last: the shared beginning is then evaluated once.
+    that earlier steps filled. Put what varies last: the shared beginning is then evaluated once. Where a layer `label`
+    decides one of the fields, the reply can only hold the row's label there.
     """
 
     fields: dict[str, Annotated[Shape, BeforeValidator(_short, json_schema_input_type=Shape | str | list[Any])]] = (
@@ -107,7 +108,7 @@ class Write(Step):
     system: str | None = None
     """Template of the system message."""
     model: str | None = None
-    """Alias of the model; default: the first one."""
+    """Alias of the model; default: the one that a layer `models` drew, else the first one."""
     temperature: float | None = Field(default=None, ge=0, le=2)
     """Overrides the alias."""
     max_tokens: int | None = Field(default=None, ge=1)
@@ -119,10 +120,11 @@ class Write(Step):
         messages = [{"role": "user", "content": tools.render(self.prompt, names)}]
         if self.system is not None:
             messages.insert(0, {"role": "system", "content": tools.render(self.system, names)})
+        schema = self.reply_schema
         reply = await tools.ask(
-            self.model or "",
+            alias_of(draft, self.model),
             messages,
-            schema=self.reply_schema,
+            schema={**schema, "properties": pinned(draft, schema["properties"])},
             temperature=self.temperature,
             max_tokens=self.max_tokens,
         )
