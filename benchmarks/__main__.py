@@ -69,6 +69,7 @@ def main() -> None:
         "benchmarks.plan": ["--quick"] if quick else [],
         "benchmarks.calls": ["--rows", "500" if quick else "2000"],
         "benchmarks.report": ["--rows", "10000" if quick else "100000"],
+        "benchmarks.tools": [],
         "benchmarks.landing": ["--texts", "10000" if quick else "100000"],
     }.items():
         print(f"\n{module}", flush=True)

@@ -18,7 +18,7 @@ from qdcgen.judge import judge, tools
 from qdcgen.model.ask import Models
 from qdcgen.model.budget import Budget
 from qdcgen.neighbours import Neighbours
-from qdcgen.prepare import prepared
+from qdcgen.prepare import prepared, remarks
 from qdcgen.report.live import Live, Progress
 from qdcgen.selection import Selection
 from qdcgen.store import digest, frame_of, packed, rows_of
@@ -107,6 +107,8 @@ class Line:
             with Live(quiet=self.quiet) as live:
                 self._live = live
                 self.prepared = await prepared(recipe, self.models, store.folder, store)
+                for words in remarks(recipe, self.prepared):
+                    self.say(words)
                 waiting = await self.models.collect()
                 while self.stopped_by is None and not waiting:
                     await self._make_and_judge()

@@ -365,6 +365,14 @@ class Layer(Part):
         """
         return None
 
+    async def mend(self, prepared: Any, tools: Tools) -> Any:  # noqa: ARG002  (for layers that a recipe can outgrow)
+        """What was frozen, with what it lacks by now (a leaf that is new); the same value where nothing is lacking."""
+        return prepared
+
+    def remarks(self, prepared: Any) -> Sequence[str]:  # noqa: ARG002  (for layers with something to tell)
+        """What a person may want to know of what was prepared, a line each; `plan` and `run` print it."""
+        return ()
+
     def preparing(self) -> float:
         """Model calls that `prepare` makes at most; 0: none, and nothing is frozen."""
         return 0.0

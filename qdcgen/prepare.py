@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from qdcgen.rows import Reply
     from qdcgen.store import Store
 
-__all__ = ["prepared", "unprepared"]
+__all__ = ["prepared", "remarks", "unprepared"]
 
 FORMAT = 1
 
@@ -43,7 +43,8 @@ async def prepared(recipe: Recipe, models: Models | None, folder: Path, store: S
         As `Models.ask`.
     """
     found: dict[str, Any] = {}
-    for axis, entry in recipe.layers.items():
+    # Files first: one that cannot be read must be told before a model is paid.
+    for axis, entry in sorted(recipe.layers.items(), key=lambda one: bool(one[1].part.preparing())):
         part: Layer = entry.part
         if type(part).prepare is Layer.prepare:
             continue
@@ -52,15 +53,32 @@ async def prepared(recipe: Recipe, models: Models | None, folder: Path, store: S
             continue
         file = folder / f"axes/{axis}.json"
         if file.is_file():
-            found[axis] = _thawed(file, entry)
-            if store is not None:  # as it lies there: a person may have edited it, and then it is part of the run
+            frozen = found[axis] = _thawed(file, entry)
+            if models is not None:
+                found[axis] = await part.mend(frozen, _tools(recipe, models, axis))
+            if store is not None and found[axis] != frozen:
+                store.commit({f"axes/{axis}.json": (_document(entry, found[axis]), None)})
+            elif store is not None:  # as it lies there: a person may have edited it, and then it is part of the run
                 store.commit({f"axes/{axis}.json": (file.read_bytes(), None)})
         elif models is not None:
             found[axis] = await part.prepare(_tools(recipe, models, axis))
             if store is not None:
-                said = {"format": FORMAT, "layer": entry.name, "settings": _print(entry), "prepared": found[axis]}
-                store.commit({f"axes/{axis}.json": (dumps(said), None)})
+                store.commit({f"axes/{axis}.json": (_document(entry, found[axis]), None)})
     return found
+
+
+def remarks(recipe: Recipe, found: Mapping[str, Any]) -> list[str]:
+    """What the layers have to tell of what was prepared, a line each."""
+    return [
+        f"{axis}: {said}"
+        for axis, entry in recipe.layers.items()
+        if axis in found
+        for said in entry.part.remarks(found[axis])
+    ]
+
+
+def _document(entry: Entry, value: Any) -> bytes:
+    return dumps({"format": FORMAT, "layer": entry.name, "settings": _print(entry), "prepared": value})
 
 
 def _print(entry: Entry) -> str:

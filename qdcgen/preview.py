@@ -18,7 +18,7 @@ from qdcgen.line import budget_of
 from qdcgen.model.ask import Models
 from qdcgen.model.journal import Journal
 from qdcgen.parts import word
-from qdcgen.prepare import prepared, unprepared
+from qdcgen.prepare import prepared, remarks, unprepared
 from qdcgen.report.plan_text import AxisPlan, NeededPlan, PairPlan, PlanSummary, QuotaPlan, TriplePlan
 from qdcgen.rounds import plan_of
 from qdcgen.safe import printable
@@ -108,7 +108,12 @@ def plan_summary(recipe: Recipe, folder: Path | None = None) -> PlanSummary:
         tokens_in_expected=tokens_in,
         usd=(0.0, 0.0) if free else None,
         examples=examples,
-        remarks=[*_remarks(recipe, free=free), *([unfilled] if unfilled else []), *recipe.notes],
+        remarks=[
+            *_remarks(recipe, free=free),
+            *([unfilled] if unfilled else []),
+            *recipe.notes,
+            *remarks(recipe, ready),
+        ],
     )
 
 

@@ -35,6 +35,7 @@ LEVELS = {
         "taxonomy_show",
         "taxonomy_skos",
         "template",
+        "together",
         "tool_lists",
         "tool_walks",
         "tway",
