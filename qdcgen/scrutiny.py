@@ -179,6 +179,8 @@ def check(recipe: Checked, marked: Marked, faults: list[Fault], sound: frozenset
         _check_strategies(recipe, marked, faults)
     if {"forbid", "taxonomy", "layers"} <= sound:
         _check_forbid(recipe, marked, axes, faults)
+    if {"layers", "models"} <= sound:
+        _check_preparing(recipe, marked, faults)
     if {"taxonomy", "layers", "models", "generate"} <= sound:
         _check_parts(recipe, marked, faults)
     if {"measure", "generate"} <= sound:
@@ -218,6 +220,15 @@ def _check_growing(recipe: Checked, marked: Marked, faults: list[Fault]) -> None
         elif recipe.models[alias].batch:
             message = f"{dotted(path)}: {alias} waits in batches, and each level of a tree needs the one above it"
             faults.append(marked.fault(path, f"{message}; name a model without batch: true"))
+
+
+def _check_preparing(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
+    """The model of every layer that is prepared by one: it is asked before any batch could be sent."""
+    for axis, entry in recipe.layers.items():
+        alias = getattr(entry.part, "model", None) or next(iter(recipe.models))
+        if entry.part.preparing() and alias in recipe.models and recipe.models[alias].batch:
+            message = f"layers.{axis}: {alias} waits in batches, and rows are drawn from what this layer asks for first"
+            faults.append(marked.fault(("layers", axis), f"{message}; name a model without batch: true"))
 
 
 def _check_strategies(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
