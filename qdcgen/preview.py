@@ -129,7 +129,7 @@ def _layered(recipe: Recipe, plan: Plan, ready: Mapping[str, Any]) -> tuple[int,
     values = {
         axis: [word(value) for value in known]
         for axis, entry in recipe.layers.items()
-        if entry.part.column() in PLAIN and (known := entry.part.support()) is not None and len(known) <= LISTABLE
+        if _is_named(entry.part.column()) and (known := entry.part.support()) is not None and len(known) <= LISTABLE
     }
     if not values:
         return 0, {}
@@ -156,6 +156,19 @@ def _remarks(recipe: Recipe, *, free: bool) -> Iterator[str]:
     yield f"tokens and cost are for one candidate a row; a rejected one is followed by up to {more} more"
     if not free:
         yield "cost is unknown before a model was asked; plan --estimate makes a few rows and measures it"
+
+
+def _begun(recipe: Recipe, folder: Path) -> Iterator[str]:
+    """What the run folder holds already: the plan is of the whole."""
+    if not (folder / "manifest.json").is_file():
+        return
+    store = Store(folder).peek()
+    accepted = sum(store.files[name].rows or 0 for name in store.names("data"))
+    if accepted:
+        yield (
+            f"{folder} holds {accepted:,} accepted rows already: a run makes only what is owed beside them "
+            f"(of this plan of {recipe.target.rows:,})"
+        )
 
 
 def estimated(recipe: Recipe, folder: Path, count: int = 8) -> PlanSummary:
@@ -196,6 +209,11 @@ def _interval(values: list[float], rows: int) -> tuple[float, float]:
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
     half = float(t.ppf(0.975, n - 1)) * spread / n**0.5
     return max(0.0, mean - half) * rows, (mean + half) * rows
+
+
+def _is_named(kind: str | Mapping[str, str]) -> bool:
+    """Whether a layer's values are told apart by one word: what they print as, or a mapping's `name`."""
+    return kind in PLAIN if isinstance(kind, str) else "name" in kind
 
 
 def _counts(leaves: pl.Series, total: int) -> tuple[int, int]:

@@ -142,9 +142,8 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
         frames["anchor"] = _anchor(recipe)
     filters = labels(recipe.filters)
     history = tried.with_columns((pl.col("_state") == "accepted").alias("_kept"))
-    planned = rounds.planned(store)
-    holds = rounds.wanted(store, recipe).holds("slot")
-    wanted = planned.filter(holds).unique("slot", keep="first", maintain_order=True)
+    wanted = rounds.regions_wanted(store, recipe)
+    owed = wanted.height - tried.filter(pl.col("_state") == "accepted").height
     reading, said = readers.reading(store, recipe, frames, ask=ask)
     samples = samples_of(
         frames,
@@ -183,9 +182,14 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
         ledger=ledger.lines(wanted, tried, recipe.taxonomies, filters),
         gates=list(_gates(recipe, measures)),
         calls=_calls(store),
-        remarks=[*_remarks(recipe, samples), *said, *effects.remarks(measures)],
+        remarks=[*_short(owed, wanted.height), *_remarks(recipe, samples), *said, *effects.remarks(measures)],
         confused=readers.confusions(samples),
     )
+
+
+def _short(owed: int, wanted: int) -> list[str]:
+    """A short run never looks like a full one."""
+    return [f"{owed:,} of {wanted:,} rows are owed: these figures are of an unfinished run"] if owed > 0 else []
 
 
 def _calls(store: Store) -> Calls:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from qdcgen import ledger
-from qdcgen.errors import Fault, RecipeError
+from qdcgen.errors import Fault, RecipeError, UsageError
 from qdcgen.generate import Asked
 from qdcgen.ledger import RETIRED, Wanted
 from qdcgen.plan import Plan, refill
@@ -36,6 +36,7 @@ __all__ = [
     "attempts",
     "batch_rows",
     "batches",
+    "check_selection",
     "drawn_from",
     "freeze",
     "kept_by",
@@ -45,6 +46,7 @@ __all__ = [
     "plan_of",
     "planned",
     "regions",
+    "regions_wanted",
     "retired",
     "standing_ids",
     "verdict_table",
@@ -97,6 +99,16 @@ def planned(store: Store) -> pl.DataFrame:
         for number, name in enumerate(store.names("plan"))
     ]
     return pl.concat(tables) if tables else pl.DataFrame()
+
+
+def regions_wanted(store: Store, recipe: Recipe) -> pl.DataFrame:
+    """`slot` and node ids by taxonomy of every slot that is to be filled, asked for already or not; by slot."""
+    before, want, plan = planned(store), wanted(store, recipe), plan_of(recipe)
+    if before.is_empty():
+        return named(plan.slots(0, recipe.target.rows), recipe)
+    frozen = before.filter(want.holds("slot")).unique("slot", keep="first", maintain_order=True)
+    fresh = _fresh(recipe, plan, before, want)
+    return pl.concat([frozen.select(fresh.columns), fresh]).sort("slot")
 
 
 def batches(store: Store) -> Iterator[Batch]:
@@ -299,6 +311,14 @@ def next_round(store: Store, recipe: Recipe, plan: Plan, tried: pl.DataFrame, se
             .drop("_made")
         )
     return Owed(numbered, given_up, left_out)
+
+
+def check_selection(recipe: Recipe, selection: Selection) -> None:
+    """Raises UsageError when no planned row is selected."""
+    slots = named(plan_of(recipe).slots(0, recipe.target.rows), recipe)
+    if slots.filter(selection.of(recipe)).is_empty():
+        said = [*(f"--select {one}" for one in selection.select), *(f"--exclude {one}" for one in selection.exclude)]
+        raise UsageError(f"{' '.join(said)}: no planned row is left; take one of them out")
 
 
 def _fresh(recipe: Recipe, plan: Plan, before: pl.DataFrame, want: Wanted) -> pl.DataFrame:

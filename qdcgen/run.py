@@ -74,7 +74,8 @@ def run(
             recipe, remarks = _with_axes(recipe, store, asked, replace=replace, trace=trace, say=say)
         except (Incomplete, ModelRefused) as error:
             return _ended_growing(recipe, store, asked, error, began=began, seconds=time.perf_counter() - clock)
-        selection.of(recipe)
+        if selection != Selection():
+            rounds.check_selection(recipe, selection)
         remarks += agree(store, recipe, replace=replace)
         journal = Journal(folder / "calls.sqlite")
         tracing = Trace(folder / "trace.jsonl") if trace else None

@@ -197,7 +197,10 @@ def _grow(
             where=f"{faults.file}:{at}" if at else faults.file,
         )
         nodes.append(node)
-        if below is not None and below != "":
+        if isinstance(below, (int, float)):  # what `choice` takes, and a tree would read as a node called 3
+            said_so = f"{path!r}: found {word(below)} where the nodes below it belong"
+            faults.add(f"{said_so}; weights go under weights: {{{path}: {word(below)}}}", at, column)
+        elif below is not None and below != "":
             _grow(below, node, nodes, faults, at, objects)
 
 
@@ -271,6 +274,9 @@ def weight_of(value: Any, whose: str, faults: FileFaults, line: int) -> float:
 def weighted(taxonomy: Taxonomy, weights: Mapping[str, float], where: str = "weights") -> Taxonomy:
     """The taxonomy with weights set by pattern (see `match`); where several match a node, the last one written wins.
 
+    Of the nodes that one pattern matches, only those with none above them get its weight: `cards/**` weighs what is
+    below cards once, not once a level.
+
     Raises:
         RecipeError: a pattern that matches nothing, a weight that is negative or not finite, or no share left at all.
     """
@@ -279,7 +285,8 @@ def weighted(taxonomy: Taxonomy, weights: Mapping[str, float], where: str = "wei
     new: dict[str, float] = {}
     for pattern, weight in weights.items():
         value = weight_of(weight, f"pattern {pattern!r}", faults, line)
-        found = [node.id for node in taxonomy.nodes if match(pattern, node)]
+        matched = {node.id for node in taxonomy.nodes if match(pattern, node)}
+        found = [id_ for id_ in matched if not any(node.id in matched for node in _above(taxonomy, id_))]
         if not found:
             names = [node.path for node in taxonomy.nodes[:5_000]]
             faults.add(f"weights: {pattern!r} matches no node of {taxonomy.name}{nearest(pattern, names)}", line)
@@ -292,6 +299,12 @@ def weighted(taxonomy: Taxonomy, weights: Mapping[str, float], where: str = "wei
     if not any(shares(changed)):
         raise faults.stop(f"weights: every leaf of {taxonomy.name} has weight 0; give one a weight above 0", line)
     return changed
+
+
+def _above(taxonomy: Taxonomy, node: str) -> Iterator[Node]:
+    line = taxonomy.line(node)
+    next(line)
+    return line
 
 
 def shares(taxonomy: Taxonomy) -> list[Fraction]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from qdcgen import parts
+from qdcgen.errors import RowFault
 from qdcgen.parts import Filter, Layer, Metric, Sample, Tools, UnknownPart, position
 from qdcgen.recipe import settings_of
 from qdcgen.rows import Cell, Row
@@ -90,7 +91,11 @@ def test_a_filter_gives_one_verdict_per_row_and_a_reason_for_every_no(name, text
     part = made("filters", name)
     assert isinstance(part, Filter)
     rows = rows_with(TEXTS[texts])
-    tools = Tools(fields={"text": {"type": "string", "minLength": 1}})
+
+    async def refusing(_alias, _messages, **_settings):
+        raise RowFault("refused", "this model says nothing")
+
+    tools = Tools(fields={"text": {"type": "string", "minLength": 1}}, ask=refusing)
     verdicts = asyncio.run(part.judge(rows, tools))
     assert len(verdicts) == len(rows)
     assert all(verdict.kept or verdict.reason for verdict in verdicts)

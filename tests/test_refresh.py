@@ -244,3 +244,21 @@ def test_evolve_rewrites_the_nearest_accepted_row_in_refills_only(recipe, tmp_pa
     assert set(frame.filter(pl.col("_id").is_in(list(sources)))["topic"]) == {"cards/lost", "cards/pin"}
     assert len(sources) > 5, "cells of one region do not all start from one text"
     assert all("topic: cards/pin" in prompt for prompt in prompts)
+
+
+def test_a_selection_that_leaves_nothing_is_refused_and_writes_nothing(recipe, tmp_path):
+    path = recipe({"cards": ["lost", "pin"], "transfers": ["pending"]})
+    with pytest.raises(UsageError, match=r"--select topic:cards --exclude topic:cards/\*\*: no planned row is left"):
+        go(path, tmp_path / "out", selection=Selection(("topic:cards",), ("topic:cards/**",)))
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+def test_the_report_of_a_short_run_says_what_is_owed(recipe, tmp_path):
+    for settings in ({"selection": Selection(("topic:pin",))}, {}):
+        overrides = () if settings else ("target.attempts=60",)
+        outcome = go(recipe(), tmp_path / f"out{len(settings)}", *overrides, **settings)
+        assert outcome.exit_code == 4
+        whole = outcome.report.ledger[0]
+        assert whole.planned == 100
+        assert whole.owed == 100 - whole.accepted > 0
+        assert any(f"{whole.owed} of 100 rows are owed" in remark for remark in outcome.report.remarks)

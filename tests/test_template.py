@@ -349,3 +349,27 @@ WORDS = st.sampled_from(
 def test_no_text_raises_anything_but_a_row_fault(source):
     with contextlib.suppress(RowFault):
         assert isinstance(render(source, NAMES), str)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ persona }}",
+        "{{ persona.text }}",
+        "{{ persona | trim }}",
+        "{{ '' ~ persona }}",
+        "{% set p = persona %}{{ p }}",
+    ],
+)
+def test_a_value_that_is_a_mapping_prints_its_text(source):
+    value = {"text": "Bold {{ topic }}.", "openness": 61.5, "tags": ["a"]}
+    assert render(source, {"persona": value, "topic": TOPIC}) == "Bold {{ topic }}."
+
+
+def test_a_mapping_still_gives_its_keys_and_one_without_text_prints_as_it_is():
+    value = {"text": "Bold.", "openness": 61.5}
+    assert render("{{ p.openness }} {{ p['text'] }} {{ p.keys() | join(',') }}", {"p": value}) == (
+        "61.5 Bold. text,openness"
+    )
+    assert render("{{ p }}", {"p": {"a": 1}}) == "{'a': 1}"
+    assert value == {"text": "Bold.", "openness": 61.5}
