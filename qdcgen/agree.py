@@ -7,6 +7,7 @@ it takes `--replace`.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -72,12 +73,13 @@ def agree(store: Store, recipe: Recipe, *, replace: bool) -> list[str]:
         )
         raise RunDiffers("\n".join(lines))
     remarks: list[str] = []
+    drop: tuple[str, ...] = ()
     files: dict[str, tuple[bytes, int | None]] = {}
     if differing:
         kept = ("run.json", *store.names("axes"))  # what a model was asked for is not asked again
         store.commit({}, drop=tuple(name for name in store.files if name not in kept))
     elif said:
-        files, remarks = _refreshed(store, recipe, said.get("drawn_from"), replace=replace)
+        files, drop, remarks = _refreshed(store, recipe, said.get("drawn_from"), replace=replace)
     invocations = said["invocations"] if said and not differing else []
     home = str(recipe.folder)
     told = {
@@ -87,26 +89,26 @@ def agree(store: Store, recipe: Recipe, *, replace: bool) -> list[str]:
         "drawn_from": rounds.drawn_from(recipe),
         "invocations": invocations,
     }
-    files |= {
-        f"axes/{axis}.json": (dumps(axes.document(tree)), None)
-        for axis, tree in recipe.taxonomies.items()
-        if recipe.taxonomy[axis].grow is None
-    }
+    for axis, tree in recipe.taxonomies.items():
+        if recipe.taxonomy[axis].grow is None:
+            files[f"axes/{axis}.json"] = (dumps(axes.document(tree)), None)
+            remarks += _edited(store, f"axes/{axis}.json", files[f"axes/{axis}.json"][0], recipe.file)
     files["prints.parquet"] = packed(_prints(rounds.regions(recipe).prints))
-    store.commit({**files, "recipe.yaml": (recipe.source.encode(), None), "run.json": (dumps(told), None)})
+    files |= {"recipe.yaml": (recipe.source.encode(), None), "run.json": (dumps(told), None)}
+    store.commit(files, drop=drop)
     return remarks
 
 
 def _refreshed(
     store: Store, recipe: Recipe, before: str | None, *, replace: bool
-) -> tuple[dict[str, tuple[bytes, int | None]], list[str]]:
-    """Files that write down which rows no longer stand, and what to say of it."""
+) -> tuple[dict[str, tuple[bytes, int | None]], tuple[str, ...], list[str]]:
+    """Files that write down which rows no longer stand, verdicts to take out, and what to say of it."""
     if before == rounds.drawn_from(recipe):
-        return {}, []
+        return {}, (), []
     gone = rounds.retired(store)
     made = rounds.made(store, ["_id", "_mix"])
     if made.is_empty():
-        return {}, []
+        return {}, (), []
     prints: dict[str, dict[str, str]] = {}
     if "prints.parquet" in store.files:
         for axis, leaf, told in store.table("prints.parquet").iter_rows():
@@ -132,8 +134,30 @@ def _refreshed(
     if back.height:
         remarks.append(f"{back.height} rows came back: their regions are as they were")
     if not now.height and not gone.height:
-        return {}, remarks
-    return {"retired.parquet": packed(now)}, remarks
+        return {}, (), remarks
+    return {"retired.parquet": packed(now)}, _unjudged(store, back["_id"]), remarks
+
+
+def _unjudged(store: Store, back: pl.Series) -> tuple[str, ...]:
+    """Verdicts to take out because rows came back that no filter has compared with what was made meanwhile."""
+    if back.is_empty():
+        return ()
+    for name in store.names("raw"):
+        if store.table(name, ["_id"])["_id"].is_in(back.implode()).any():
+            first = name.replace("raw/", "verdicts/")
+            return tuple(verdicts for verdicts in store.names("verdicts") if verdicts >= first)
+    return ()
+
+
+def _edited(store: Store, name: str, content: bytes, recipe: str) -> list[str]:
+    """Put back an axis that was edited where the recipe's own tree counts, and say so."""
+    path = store.folder / name
+    if name not in store.files or not path.exists() or path.read_bytes() == content:
+        return []
+    if store.files[name].sha256 != sha256(content).hexdigest():
+        return []  # the recipe's tree changed; this is the old one
+    path.unlink()
+    return [f"{path} was edited and is put back: the tree in {recipe} is what counts; edit it there"]
 
 
 def _prints(prints: Mapping[str, Mapping[str, str]]) -> pl.DataFrame:

@@ -60,7 +60,10 @@ def is_layer(content: bytes) -> bool:
 
 
 def loads(content: bytes, name: str, file: str) -> Taxonomy:
-    """The taxonomy in an artefact; parents may stand anywhere, order of siblings is kept.
+    """The taxonomy in an artefact, in its order where parents stand before their children; else parents are put first.
+
+    A table may be written level by level, and the order of its leaves decides which rows a plan gives each of them: an
+    artefact made of it must not read back in another.
 
     Raises:
         RecipeError: no artefact, or one of another format, or its nodes are no tree; names `file`.
@@ -107,4 +110,7 @@ def loads(content: bytes, name: str, file: str) -> Taxonomy:
         raise faults.stop("some nodes are their own ancestors")
     if not nodes:
         raise faults.stop("an axis without nodes")
+    place = {record[0]: at for at, record in enumerate(records)}
+    if all(node.parent is None or place[node.parent] < place[node.id] for node in nodes):
+        nodes.sort(key=lambda node: place[node.id])
     return Taxonomy(name, tuple(nodes))

@@ -58,7 +58,7 @@ def grow(
             "--out",
             "-o",
             metavar="FILE|DIR",
-            help="The file to write (default axes/<words>.json), or a recipe's run folder.",
+            help="The file to write (default axes/<words>.json) or a folder for it, or a recipe's run folder.",
         ),
     ] = None,
     depth: Annotated[int | None, typer.Option("--depth", min=1, max=10, help="Levels of nodes. Default 3.")] = None,
@@ -126,8 +126,8 @@ def grow(
         raise typer.Exit(128 + stop.number) from None
     if as_json:
         _print_json(growing.grown_document(planted))
-    else:
-        _print(growing.grown_text(planted))
+    elif planted:
+        _print(growing.grown_text(planted, _width()))
 
 
 # ── looking, comparing, converting ──────────────────────────────────────────────────────────────────────────────────
@@ -274,7 +274,8 @@ def import_(
         list[str] | None, typer.Option("--exclude", metavar="COLUMN=VALUE", help="Leave these rows out.")
     ] = None,
     root: Annotated[
-        list[str] | None, typer.Option("--root", metavar="NODE", help="Take only this node (id or path) and below.")
+        list[str] | None,
+        typer.Option("--root", metavar="NODE", help="Take only this node (id or path), with all below it."),
     ] = None,
     force: Force = False,
 ) -> None:
@@ -334,9 +335,19 @@ def score(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Compare a taxonomy with a reference: completeness, soundness, novelty, coverage, each with its control.
+    r"""Compare a taxonomy with a reference: four figures, each with its control.
 
-    By embedding, and by critic where --model names one; a critic's replies are kept beside the output.
+    \b
+    completeness  of the reference's nodes, the share that the tree has too
+    soundness     of the tree's nodes, the share that belongs to the subject
+    novelty       of the tree's nodes, those that belong and the reference lacks
+    coverage      of all that belongs, on either side, what the tree has
+
+    By embedding: labels of two nodes say the same where they are equal or as near as --threshold, whose default was
+    measured on aliases of WordNet; a node belongs where it is nearer to some reference node than 95 % of 60 unrelated
+    words are. The control is 60 other unrelated words in place of the tree: a figure close to it says nothing.
+
+    By critic too, where --model names one; its replies are kept beside the output.
     """
     from qdcgen import taxonomy_open, taxonomy_score
     from qdcgen.taxonomy_export import free, write

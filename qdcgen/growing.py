@@ -13,6 +13,7 @@ import re
 import shlex
 import signal
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -22,10 +23,12 @@ from qdcgen.errors import RunDiffers, Stopped, UsageError
 from qdcgen.grow import SAMPLES, Grown, Wanted, factors, grow, most_calls
 from qdcgen.model.ask import Models, Used
 from qdcgen.model.journal import Journal
-from qdcgen.recipe import rooted
+from qdcgen.recipe import outgrown, rooted
 from qdcgen.rows import stream
+from qdcgen.safe import printable
 from qdcgen.store import Store, dumps
 from qdcgen.tables import read
+from qdcgen.taxonomy_show import clipped
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -40,6 +43,8 @@ __all__ += ["samples_of", "slug", "to_stderr"]
 
 T = TypeVar("T")
 
+NAME = 40
+"""Characters of a name made of words; only a word longer than that is cut."""
 SAY_EVERY = 2.0
 """Seconds between lines of progress that are not the end of a level."""
 
@@ -329,8 +334,10 @@ def _named(
 
 
 def slug(words: str) -> str:
-    """A name for an axis and a file: letters, digits and `_`, beginning with a letter, at most 40 characters."""
-    plain = re.sub(r"[^a-z0-9]+", "_", words.casefold()).strip("_")[:40].strip("_")
+    """A name for an axis and a file: letters, digits and `_`, a letter first, whole words up to 40 characters."""
+    plain = re.sub(r"[^a-z0-9]+", "_", words.casefold()).strip("_")
+    if len(plain) > NAME:
+        plain = (plain[: NAME + 1].rpartition("_")[0] or plain[:NAME]).strip("_")
     return plain if plain[:1].isalpha() else f"axis_{plain}".rstrip("_")
 
 
@@ -391,9 +398,11 @@ def carried_out(asked: Asked, *, replace: bool, say: Callable[[str], None]) -> l
     wanted = Wanted(
         asked.what.strip(), samples=samples_of(asked.samples) if asked.samples else (), **dict(asked.bounds)
     )
-    file = asked.out or Path("axes") / f"{slug(asked.what).replace('_', '-')}.json"
+    file = asked.out or Path("axes")
+    if asked.out is None or file.is_dir() or (asked.factors and not file.suffix):
+        file /= f"{slug(asked.what).replace('_', '-')}.json"
     if file.suffix != ".json":
-        raise UsageError(f"--out {file}: expected a name that ends in .json")
+        raise UsageError(f"--out {file}: expected a name that ends in .json, or a folder that is there")
     model = {"model": "embedded", **asked.model}
     say(
         f"growing {asked.what.strip()!r} with {model['model']}, at most {most_calls(wanted):,} calls a tree; replies "
@@ -417,33 +426,48 @@ def _of_recipe(asked: Asked, *, replace: bool, say: Callable[[str], None]) -> li
     folder = asked.out or Path("runs") / recipe.name
     planted = grow_recipe(recipe, folder, anew=replace, say=say)
     if not planted:
-        say(f"{folder}/axes: grown already, nothing to do; --replace grows it anew")
+        changed = [
+            note
+            for axis, source in recipe.taxonomy.items()
+            if source.grow is not None and (file := folder / "axes" / f"{axis}.json").is_file()
+            for note in outgrown(axis, source.grow, file.read_bytes(), file)
+        ]
+        for line in changed or [f"{folder}/axes: grown already, nothing to do; --replace grows it anew"]:
+            say(line)
     return planted
 
 
 # ── in words ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def grown_text(planted: Sequence[Planted]) -> str:
-    """Where each tree lies, its first levels, what was cut, and what its figures say."""
+def grown_text(planted: Sequence[Planted], width: int = 80) -> str:
+    """Where each tree lies, its first levels, what was cut, and what its figures say; `width` cells wide at most."""
     lines: list[str] = []
+
+    def wrapped(text: str) -> None:
+        lines.extend(textwrap.wrap(printable(text), width, initial_indent="  ", subsequent_indent="    "))
+
     for one in planted:
         tree, about = one.grown.tree, one.grown.about
         lines.append(
             f"{one.file}: {len(tree.nodes):,} nodes, {len(tree.leaves):,} leaves, {tree.depth} deep; "
             f"{about['calls']:,} calls of {about['model']}"
         )
-        lines += [f"  {'  ' * node.depth}{node.label}" for node in tree.nodes[:SHOWN]]
+        lines += [clipped(f"  {'  ' * node.depth}{printable(node.label)}", width) for node in tree.nodes[:SHOWN]]
         if len(tree.nodes) > SHOWN:
             lines.append(f"  … and {len(tree.nodes) - SHOWN:,} more")
         if about["cut"]:
             cut = ", ".join(f"{count:,} {what}" for what, count in about["cut"].items())
-            lines.append(f"  cut by the bounds: {cut}")
-        for pair in about["near_duplicates"][:ALIKE_SHOWN]:
-            lines.append(f"  alike: {pair['one']} and {pair['other']} ({pair['cosine']:.2f})")
-        if (more := len(about["near_duplicates"]) - ALIKE_SHOWN) > 0:
-            lines.append(f"  … and {more:,} more that are alike")
-        lines.append(f"  {about['quality']['remark']}")
+            wrapped(f"cut by the bounds: {cut}")
+        for name, said, all_said in (
+            ("copies", "says the same as a topic above it", "say the same as a topic above them"),
+            ("near_duplicates", "is alike in another branch", "are alike in other branches"),
+        ):
+            for pair in about[name][:ALIKE_SHOWN]:
+                wrapped(f"{said}: {pair['one']} and {pair['other']} ({pair['cosine']:.2f})")
+            if (more := len(about[name]) - ALIKE_SHOWN) > 0:
+                lines.append(f"  … and {more:,} more that {all_said}")
+        wrapped(about["quality"]["remark"])
     return "\n".join(lines)
 
 
@@ -469,7 +493,5 @@ SHOWN, ALIKE_SHOWN = 60, 10
 
 def to_stderr(text: str) -> None:
     """One line of progress, made harmless."""
-    from qdcgen.safe import printable
-
     sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()

@@ -12,6 +12,8 @@ from collections import deque
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from qdcgen import generate, ledger, parts, rounds
 from qdcgen.errors import CapReached, Deferred, Incomplete, ModelRefused, Stopped
 from qdcgen.judge import judge, tools
@@ -21,23 +23,24 @@ from qdcgen.neighbours import Neighbours
 from qdcgen.prepare import prepared, remarks
 from qdcgen.report.live import Live, Progress
 from qdcgen.selection import Selection
-from qdcgen.store import digest, frame_of, packed, rows_of
+from qdcgen.store import digest, dumps, frame_of, packed, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    import polars as pl
-
     from qdcgen.model.journal import Journal
     from qdcgen.parts import Tools
     from qdcgen.recipe import Recipe
+    from qdcgen.refresh import Regions
     from qdcgen.rows import Cell, Row
     from qdcgen.store import Store
 
-__all__ = ["GROUP", "LOG_EVERY", "Line", "budget_of"]
+__all__ = ["GROUP", "LOG_EVERY", "REJUDGING", "Line", "budget_of"]
 
 GROUP = 16
 """Batches whose verdicts are committed together: one manifest and one sync of the folder for all."""
+REJUDGING = "rejudging.json"
+"""There while a run that had been made whole is judged anew."""
 LOG_EVERY = 1.0
 """Seconds between progress events of `--log-format json`."""
 
@@ -86,8 +89,14 @@ class Line:
         """US dollars over all invocations; None when a price is unknown."""
         self._filled: set[int] = set()
         """Slots that have an accepted row."""
+        self._regions: Regions | None = None
+        self._deferred = False
+        self._begun_rows = 0
+        """Rows made or begun, over all invocations."""
         self._slots: set[int] = set()
         """The wanted slots, where they are not a range."""
+        self._retired: set[str] = set()
+        """Rows whose region left the recipe: no filter sees them."""
         self._near: dict[int, Neighbours] = {}
         self._scratch: dict[str, dict[str, Any]] = {}
         self._uncommitted: list[tuple[list[Row], set[tuple[str, str]]]] = []
@@ -100,7 +109,7 @@ class Line:
         """Rounds until nothing is owed; then `exit_code` and `remarks` say how that went."""
         recipe, store = self.recipe, self.store
         self._listen()
-        rejudged = self._drop_stale_verdicts()
+        self._drop_stale_verdicts()
         waiting: list[str] = []
         plan = rounds.plan_of(recipe)
         try:
@@ -119,13 +128,15 @@ class Line:
                         break
                     tried = rounds.attempts(store, recipe)
                     self.owed = rounds.next_round(store, recipe, plan, tried, self.selection)
+                    rejudged = REJUDGING in store.files
+                    store.commit({}, drop=(REJUDGING,))
                     if self.owed.slots.is_empty():
                         break
                     if rejudged:
                         self.exit_code, short = 4, self.wanted.rows - len(self._filled)
                         self.remarks.append(
-                            f"judged again by the changed filters: {short} rows short of {self.wanted.rows}; "
-                            "no model was asked. Run again to make them."
+                            f"judged again: {short} rows short of {self.wanted.rows}; no row was made. "
+                            "Run again to make them."
                         )
                         return
                     rounds.freeze(store, recipe, self.owed.slots)
@@ -164,7 +175,8 @@ class Line:
     async def _make_and_judge(self) -> None:
         """Make every batch that is missing, in any order, and judge each as soon as all before it are judged."""
         every = list(rounds.batches(self.store))
-        missing = [batch for batch in every if batch.raw not in self.store.files and self._selected(batch)]
+        missing = [batch for batch in every if batch.raw not in self.store.files]
+        self._regions = rounds.regions(self.recipe) if missing else None
         waiting = deque(batch for batch in every if batch.verdicts not in self.store.files)
         self._count_what_stands()
         flight = sum(alias.max_in_flight for alias in self.recipe.models.values())
@@ -181,9 +193,22 @@ class Line:
                     await asyncio.to_thread(self._write, made)  # 20 ms of fsync and 5 of packing a batch, off the loop
                     await self._judge_ready(waiting)
 
-    def _selected(self, batch: rounds.Batch) -> bool:
-        """Whether any of its rows is; a batch that an earlier invocation planned is then made whole."""
-        return bool(batch.slots.select(self.selection.of(self.recipe).any()).item())
+    def _still_owed(self, batch: rounds.Batch) -> pl.DataFrame:
+        """The slots of a planned batch that this invocation makes.
+
+        What was planned earlier may have been overtaken: a region was taken out, the target lowered, a slot filled by
+        another filter's leave, or other regions selected. Such a slot stays without a row, and is planned anew once it
+        is owed again.
+        """
+        regions = self._regions
+        standing = regions.standing(batch.slots) if regions is not None else batch.slots
+        chosen = standing.filter(self.wanted.holds("slot") & self.selection.of(self.recipe))
+        chosen = chosen.filter(~pl.col("slot").is_in(list(self._filled & set(chosen["slot"]))))
+        most = self.recipe.target.attempts
+        if most is not None:
+            chosen = chosen.head(max(0, most - self._begun_rows))
+        self._begun_rows += chosen.height
+        return chosen
 
     async def _make(self, batch: rounds.Batch) -> tuple[rounds.Batch, list[Row] | None]:
         """The batch with its rows; without, when it was stopped or waits for a provider: its replies are journaled."""
@@ -191,7 +216,7 @@ class Line:
         try:
             made = await generate.rows(
                 self.recipe,
-                batch.asked(self.recipe.taxonomies),
+                batch.asked(self.recipe.taxonomies, self._still_owed(batch)),
                 self.models,
                 prepared=self.prepared,
                 round_=batch.round,
@@ -222,17 +247,22 @@ class Line:
 
     async def _judge_ready(self, waiting: deque[rounds.Batch]) -> None:
         """Judge, in plan order, every batch whose turn has come; commit up to GROUP of them at once."""
-        while waiting and waiting[0].raw in self.store.files:
+        while waiting and waiting[0].raw in self.store.files and not self._deferred:
             files: dict[str, tuple[bytes, int]] = {}
             while waiting and waiting[0].raw in self.store.files and len(files) < GROUP:
-                batch = waiting.popleft()
-                files[batch.verdicts] = packed(await self._judge(batch))
+                batch = waiting[0]
+                try:
+                    files[batch.verdicts] = packed(await self._judge(batch))
+                except Deferred:  # a critic's calls wait for the next batch of a provider; later rows wait for these
+                    self._deferred = True  # for this invocation: filters have seen some of these rows
+                    break
+                waiting.popleft()
             await asyncio.to_thread(self.store.commit, files, by=self.judges)
             self._uncommitted.clear()
 
     async def _judge(self, batch: rounds.Batch) -> pl.DataFrame:
         """Every verdict on one batch, as it lies in `verdicts/`."""
-        rows = await asyncio.to_thread(self._read, batch)
+        rows = [row for row in await asyncio.to_thread(self._read, batch) if row.id not in self._retired]
 
         def kept(label: str) -> Iterator[Row]:
             yield from rounds.kept_by(self.store, self.recipe, label, self.types, until=batch.verdicts)
@@ -259,14 +289,17 @@ class Line:
     def _is_wanted(self, slot: int) -> bool:
         return slot < self.wanted.rows if self.wanted.slots is None else slot in self._slots
 
-    def _drop_stale_verdicts(self) -> bool:
-        """Take out what other filters said. True when a run that had been made whole is judged anew."""
-        stale = [name for name in self.store.names("verdicts") if self.store.files[name].by != self.judges]
-        if not stale:
-            return False
-        whole = all(batch.raw in self.store.files for batch in rounds.batches(self.store))
-        self.store.commit({}, drop=tuple(self.store.names("verdicts")))
-        return whole
+    def _drop_stale_verdicts(self) -> None:
+        """Take out what other filters said, and write down when a run that had been made whole is judged anew.
+
+        Written down, because judging anew may itself be stopped, and must still not go on to ask for rows by itself.
+        """
+        store = self.store
+        if all(store.files[name].by == self.judges for name in store.names("verdicts")):
+            return
+        whole = all(batch.raw in store.files for batch in rounds.batches(store))
+        marker = {REJUDGING: (dumps({"by": self.judges}), None)} if whole else {}
+        store.commit(marker, drop=tuple(store.names("verdicts")))
 
     # ── being stopped, and being watched ────────────────────────────────────────────────────────────────────────────
 
@@ -296,9 +329,11 @@ class Line:
     def _count_what_stands(self) -> None:
         tried = rounds.attempts(self.store, self.recipe)
         self._slots = set(self.wanted.slots if self.wanted.slots is not None else ())
+        self._retired = set(rounds.retired(self.store)["_id"])
         counts = dict(tried.group_by("_state").len().iter_rows())
         said = tried.filter(tried["_state"].is_in(["rejected", "duplicate"])).group_by("_filter").len()
         self._filled = set(tried.filter(tried["_state"] == "accepted")["_slot"])
+        self._begun_rows = tried.height
         self._seen.update(
             accepted=counts.get("accepted", 0),
             made=tried.height,

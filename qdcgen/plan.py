@@ -1031,23 +1031,20 @@ _MIX = 0.5
 
 
 def refill(
-    asked: pl.DataFrame, accepted: pl.Series, candidates: int, forgiven: pl.Series | None = None
+    asked: pl.DataFrame, accepted: pl.Series, had: pl.Series, candidates: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(slots that are owed one more candidate, slots given up), each in slot order with the columns of `asked`.
 
-    `asked`: the frozen slots of all rounds so far, one row per candidate asked for (column `slot`, and what goes with
-    it). `accepted`: numbers of the slots that have an accepted row. A slot is given up at `candidates` candidates;
-    `forgiven` has a slot's number once for each candidate that does not count against it.
+    `asked`: the slots that were asked for, one row each (column `slot`, and what goes with it). `accepted`: numbers of
+    the slots that have an accepted row; `had`: a slot's number once for each candidate that counts. A slot is given up
+    at `candidates` candidates.
     """
     taken = pl.Series("slot", accepted).cast(asked.schema["slot"]).unique()
-    lacking = asked.join(pl.DataFrame({"slot": taken}), on="slot", how="anti")
-    had = lacking.group_by("slot").agg(pl.len().cast(pl.Int64).alias("_had"))
-    free = pl.Series("slot", forgiven if forgiven is not None else []).cast(asked.schema["slot"])
-    freed = pl.DataFrame({"slot": free}).group_by("slot").agg(pl.len().cast(pl.Int64).alias("_free"))
-    once = lacking.unique("slot", keep="first", maintain_order=True).sort("slot")
-    counted = once.join(had.join(freed, on="slot", how="left"), on="slot", how="left", maintain_order="left")
-    more = pl.col("_had") - pl.col("_free").fill_null(0) < candidates
-    return counted.filter(more).drop("_had", "_free"), counted.filter(~more).drop("_had", "_free")
+    lacking = asked.join(pl.DataFrame({"slot": taken}), on="slot", how="anti").sort("slot")
+    counts = pl.DataFrame({"slot": pl.Series("slot", had).cast(asked.schema["slot"])}).group_by("slot").len("_had")
+    counted = lacking.join(counts, on="slot", how="left", maintain_order="left")
+    more = pl.col("_had").fill_null(0) < candidates
+    return counted.filter(more).drop("_had"), counted.filter(~more).drop("_had")
 
 
 def _firsts(frame: pl.DataFrame, axes: Sequence[str], sizes: Sequence[int]) -> Ints:

@@ -200,9 +200,9 @@ class Source(Settings):
     levels: tuple[str, ...] | None = None
     """Columns that hold the path, root first, e.g. `[sector, group, industry]`."""
     exclude: dict[str, str | list[str]] | None = None
-    """Rows to leave out: column → value or values."""
+    """Rows to leave out: column → value or values, each as it stands in the file."""
     root: str | None = None
-    """Take only what lies below this node (id or path)."""
+    """Take only this node (id or path) and what lies below it."""
     weights: dict[str, Weight] = Field(default={})
     """Prevalence: path pattern → weight, e.g. `{cards/*: 3}`; default 1."""
     minimum: int | None = Field(default=None, ge=1, le=4_294_967_295)
@@ -783,8 +783,10 @@ def outgrown(axis: str, grow: Growing, content: bytes, file: Path) -> list[str]:
     before = {"from": about.get("from"), **about.get("settings", {})}
     now = grow.model_dump(by_alias=True, include=set(Growing.model_fields) - {"model", "samples"})
     differing = [name for name, value in now.items() if about and before.get(name) != value]
-    said = f"taxonomy {axis}: {file} was grown with another {', '.join(differing)}, and is used as it is"
-    return [f"{said}; to grow it anew: qdcgen taxonomy grow RECIPE --replace"] if differing else []
+    was = " and ".join(f"{name} {shown(before.get(name))}" for name in differing)
+    says = " and ".join(shown(now[name]) for name in differing)
+    said = f"taxonomy {axis}: {file} was grown with {was}, the recipe now says {says}; it is used as it is"
+    return [f"{said}, and qdcgen taxonomy grow RECIPE --replace grows it anew"] if differing else []
 
 
 def _weighed(tree: Taxonomy, source: Source, path: strict_yaml.Path, marked: strict_yaml.Marked) -> Taxonomy:

@@ -141,7 +141,9 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
     if recipe.measure.anchor is not None:
         frames["anchor"] = _anchor(recipe)
     filters = labels(recipe.filters)
-    history = tried.with_columns((pl.col("_state") == "accepted").alias("_kept"))
+    history = tried.with_columns((pl.col("_state") == "accepted").alias("_kept"), *_writer(recipe))
+    if any(entry.name == "correct" for entry in recipe.generate):
+        history = history.join(_relabelled(store), on="_id", how="left", maintain_order="left")
     wanted = rounds.regions_wanted(store, recipe)
     owed = wanted.height - tried.filter(pl.col("_state") == "accepted").height
     reading, said = readers.reading(store, recipe, frames, ask=ask)
@@ -182,9 +184,36 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
         ledger=ledger.lines(wanted, tried, recipe.taxonomies, filters),
         gates=list(_gates(recipe, measures)),
         calls=_calls(store),
-        remarks=[*_short(owed, wanted.height), *_remarks(recipe, samples), *said, *effects.remarks(measures)],
+        remarks=[*_short(owed, wanted.height), *_remarks(recipe, samples, measures), *said, *effects.remarks(measures)],
         confused=readers.confusions(samples),
     )
+
+
+def _relabelled(store: Store) -> pl.DataFrame:
+    """`_labels` by row: what the step `correct` was asked of it, and said (field, drawn, read)."""
+    import orjson
+    import polars as pl
+
+    from qdcgen import rounds
+
+    notes = rounds.made(store, ["_id", "_notes"])
+    said = [orjson.loads(note or "{}").get("correct", {}) for note in notes["_notes"]]
+    kind = pl.List(pl.Struct(dict.fromkeys(("field", "drawn", "read"), pl.String)))
+    found = [
+        [{"field": field, "drawn": str(one["drawn"]), "read": str(one["read"])} for field, one in fields.items()]
+        or None
+        for fields in said
+    ]
+    return notes.select("_id", pl.Series("_labels", found, dtype=kind))
+
+
+def _writer(recipe: Recipe) -> Iterator[pl.Expr]:
+    """The alias that wrote the row, where a layer says so."""
+    import polars as pl
+
+    for axis, entry in recipe.layers.items():
+        if entry.name == "models":
+            yield pl.col(axis).alias("_writer")
 
 
 def _short(owed: int, wanted: int) -> list[str]:
@@ -264,13 +293,13 @@ def _anchor(recipe: Recipe) -> pl.DataFrame:
     return frame.select("_text", *labels)
 
 
-def _remarks(recipe: Recipe, samples: Sequence[Sample]) -> list[str]:
+def _remarks(recipe: Recipe, samples: Sequence[Sample], measures: Sequence[Measure]) -> list[str]:
     """What the figures cannot say, and what to type for it."""
     import polars as pl
 
-    from qdcgen.readers import named
+    from qdcgen.readers import named, nowhere
 
-    said = []
+    said = nowhere(samples, recipe)
     read = {axis for axis in recipe.taxonomies if any(one.of == "kept" and one.landing(axis) for one in samples)}
     anchor = recipe.measure.anchor
     blind = [axis for axis in recipe.taxonomies if axis in read and not (anchor and axis in anchor.labels)]
@@ -281,9 +310,10 @@ def _remarks(recipe: Recipe, samples: Sequence[Sample]) -> list[str]:
         )
     model = recipe.measure.landing.model
     if read and any(one.name == "landed" and one.part.model == model for one in recipe.filters):
+        raw = any(one.name == "landed" and one.of == "raw" for one in measures)
         said.append(
             "the filter landed kept the rows that this same reader agrees with, so landed says nothing new about "
-            "accepted rows; it does about raw"
+            f"accepted rows{'; it does about raw' if raw else ''}"
         )
     if anchor is None:
         said.append(
@@ -292,10 +322,10 @@ def _remarks(recipe: Recipe, samples: Sequence[Sample]) -> list[str]:
     elif anchor.labels:
         frame = _anchor_rows(recipe)
         told = [
-            named(frame[of].cast(pl.String).to_list(), recipe.taxonomies[axis], of)
+            named(frame[of].cast(pl.String).to_list(), recipe.taxonomies[axis], of)[0]
             for axis, of in anchor.labels.items()
         ]
-        said += [f"anchor {anchor.file}: {words}" for words in told if words]
+        said = [*(f"anchor {anchor.file}: {words}" for words in told if words), *said]
     return said
 
 
@@ -381,11 +411,16 @@ def of_file(
     remarks: list[str] = []
     if label is not None:
         trees = {label: _tree_of(frame, label, taxonomy)}
-        apart = readers.named(frame[label].cast(pl.String).to_list(), trees[label], label)
+        of = label if taxonomy is None else taxonomy.stem
+        apart, some = readers.named(frame[label].cast(pl.String).to_list(), trees[label], label, of)
+        if not some:
+            raise UsageError(f"{path}: {apart}")
         remarks = [apart] if apart else []
         frame = readers.labelled(frame, {label: label}, trees, str(path))
     sample = sample_of_file(frame, column, part, of="rows", axes=axes, taxonomies=trees)
     facts = {"file": str(path), "rows": f"{frame.height:,}", "text": " + ".join(text)}
+    if taxonomy is not None:
+        facts["label"] = f"{label}, nodes of {taxonomy}"
     facts |= {"embedder": part.label, "version": f"qdcgen {__version__}"}
     measures = measure([sample], _metrics())
     remarks += effects.remarks(measures)
@@ -402,13 +437,13 @@ def _tree_of(frame: pl.DataFrame, label: str, file: Path | None) -> Taxonomy:
     from qdcgen import taxonomy_files
     from qdcgen.taxonomy import inline
 
-    if file is not None:
-        return taxonomy_files.read(label, file)
     if frame[label].dtype.is_nested() or frame[label].dtype == pl.Binary:
         raise UsageError(f"--label {label}: the column holds {frame[label].dtype}; a label is text or a number")
     values = [value for value in frame[label].drop_nulls().cast(pl.String).unique().sort().to_list() if value.strip()]
     if not values:
         raise UsageError(f"--label {label}: the column is empty; expected the node of each text")
+    if file is not None:
+        return taxonomy_files.read(label, file)
     return inline(label, values, f"--label {label}")
 
 

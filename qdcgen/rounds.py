@@ -76,11 +76,11 @@ class Batch(NamedTuple):
         """The file of what was said of them."""
         return f"verdicts/{self.name}.parquet"
 
-    def asked(self, axes: Mapping[str, object]) -> list[Asked]:
-        """Its rows as generate takes them."""
+    def asked(self, axes: Mapping[str, object], slots: pl.DataFrame) -> list[Asked]:
+        """Some of its `slots` as generate takes them."""
         return [
             Asked(row["slot"], row["replicate"], {axis: row[axis] for axis in axes if row[axis] is not None})
-            for row in self.slots.iter_rows(named=True)
+            for row in slots.iter_rows(named=True)
         ]
 
 
@@ -210,10 +210,10 @@ def attempts(store: Store, recipe: Recipe) -> pl.DataFrame:
 
 def _history(store: Store, recipe: Recipe) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Everything that was made and everything that was said of it."""
-    columns = ["_id", "_slot", "_round", "_mix", *recipe.taxonomies, *recipe.layers, "_fault", "_reason"]
+    columns = ["_id", "_slot", "_round", "_mix", *recipe.taxonomies, *recipe.layers, "_fault", "_reason", "_usd"]
     raw = made(store, columns)
     if raw.is_empty():
-        schema = dict.fromkeys(columns, pl.String) | {"_slot": pl.Int64, "_round": pl.Int64}
+        schema = dict.fromkeys(columns, pl.String) | {"_slot": pl.Int64, "_round": pl.Int64, "_usd": pl.Float64}
         raw = pl.DataFrame(schema=schema)
     said = [store.table(name) for name in store.names("verdicts")]
     judged = {name.removeprefix("verdicts/") for name in store.names("verdicts")}
@@ -283,34 +283,50 @@ def next_round(store: Store, recipe: Recipe, plan: Plan, tried: pl.DataFrame, se
     before, axes, target = planned(store), list(recipe.taxonomies), recipe.target
     want = wanted(store, recipe)
     if before.is_empty():
+        again = given_up = named(plan.slots(0, 0), recipe)
         fresh = named(plan.slots(0, target.rows), recipe)
-        again = given_up = fresh.clear()
     else:
-        filled = tried.filter(pl.col("_state") == "accepted")["_slot"]
-        gone = tried.filter(pl.col("_state") == "retired")["_slot"]
-        asked = before.filter(want.holds("slot")).select("slot", *axes)
-        again, given_up = refill(asked, filled, target.candidates, gone)
-        again, hopeless = probed(again, before, tried, recipe)
-        given_up = pl.concat([given_up, hopeless]).sort("slot")
+        asked = before.filter(want.holds("slot")).select("slot", *axes).unique("slot", keep="first")
+        filled = tried.filter(pl.col("_state").is_in(["accepted", "unjudged"]))["_slot"]
+        had = tried.filter(~pl.col("_state").is_in(["retired", "surplus"]))["_slot"]
+        again, given_up = refill(asked, filled, had, target.candidates)
         fresh = _fresh(recipe, plan, before, want)
-    frame = pl.concat([again, fresh])
-    selected = frame.filter(selection.of(recipe))
-    left_out = frame.height - selected.height
+    chosen = selection.of(recipe)
+    left_out = again.height + fresh.height - again.filter(chosen).height - fresh.filter(chosen).height
+    again, withheld, hopeless = probed(again.filter(chosen), tried, recipe)
+    owed = pl.concat([again, fresh.filter(chosen)])
     if target.attempts is not None:
-        room = max(0, target.attempts - before.height)
-        given_up = pl.concat([given_up, selected[room:]]).sort("slot")
-        selected = selected.head(room)
+        room = max(0, target.attempts - tried.height)
+        owed, unasked = owed.head(room), owed[room:]
+        withheld = pl.concat([withheld, unasked])
+    if owed.is_empty():  # nothing more is asked for, so what waited for a probe's outcome stays empty
+        hopeless = pl.concat([hopeless, withheld])
+    given_up = pl.concat([given_up, hopeless]).sort("slot")
+    return Owed(_numbered(store, owed, axes), given_up, left_out)
+
+
+def _numbered(store: Store, owed: pl.DataFrame, axes: list[str]) -> pl.DataFrame:
+    """The slots with the next replicates of their mixes: those after the last one that was made."""
     occurrence = pl.int_range(pl.len(), dtype=pl.Int64).over(axes)
-    numbered = selected.with_columns(occurrence.alias("replicate"))
-    if not before.is_empty():
-        counts = before.group_by(axes).len("_made")
-        more = pl.col("replicate") + pl.col("_made").fill_null(0).cast(pl.Int64)
-        numbered = (
-            numbered.join(counts, on=axes, how="left", nulls_equal=True, maintain_order="left")
-            .with_columns(more.alias("replicate"))
-            .drop("_made")
-        )
-    return Owed(numbered, given_up, left_out)
+    numbered = owed.with_columns(occurrence.alias("replicate"), _key(axes).alias("_mix"))
+    told = made(store, ["_mix", "_replicate"])
+    if told.is_empty():
+        return numbered.drop("_mix")
+    counts = told.group_by("_mix").agg((pl.col("_replicate").max() + 1).alias("_made"))
+    more = pl.col("replicate") + pl.col("_made").fill_null(0)
+    joined = numbered.join(counts, on="_mix", how="left", maintain_order="left")
+    return joined.with_columns(more.alias("replicate")).drop("_made", "_mix")
+
+
+def _key(axes: list[str]) -> pl.Expr:
+    """The name of a row's mix, as `rows.mix_key` writes it."""
+    pairs = []
+    for axis in sorted(axes):
+        node = pl.col(axis)
+        for plain, escaped in (("%", "%25"), (";", "%3B"), ("=", "%3D")):
+            node = node.str.replace_all(plain, escaped, literal=True)
+        pairs.append(pl.lit(f"{axis}=") + node)
+    return pl.concat_str(pairs, separator=";", ignore_nulls=True)
 
 
 def check_selection(recipe: Recipe, selection: Selection) -> None:
@@ -341,32 +357,32 @@ PROBES = 4
 """Candidates that a hopeless leaf gets in a round."""
 
 
-def probed(
-    again: pl.DataFrame, before: pl.DataFrame, tried: pl.DataFrame, recipe: Recipe
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(slots to ask for again, slots given up early): a leaf of which nothing was kept is probed, not refilled.
+def probed(again: pl.DataFrame, tried: pl.DataFrame, recipe: Recipe) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """(slots to ask for again, slots that wait, slots given up early): a leaf of which nothing was kept is probed.
 
-    `again`: the slots that are owed one more candidate. A leaf with at least HOPELESS candidates and none accepted gets
-    PROBES a round; once it was asked for in `target.candidates` rounds in vain, all its slots are given up. As soon as
-    one candidate is kept, its other slots are owed in full again.
+    `again`: the slots that are owed one more candidate. A leaf with at least HOPELESS candidates and none kept gets
+    PROBES a round, and its other slots wait; once it was asked for in `target.candidates` rounds in vain, all its slots
+    are given up. As soon as one candidate is kept, its other slots are owed in full again.
     """
-    withheld = pl.lit(value=False)
-    lost = pl.lit(value=False)
     judged = tried.filter(~pl.col("_state").is_in(["retired", "unjudged"]))
     kept = pl.col("_state").is_in(["accepted", "surplus"])
+    hopeless: dict[str, list[str]] = {}
+    lost = pl.lit(value=False)
     for axis, tree in recipe.taxonomies.items():
         ids = {node.path: node.id for node in tree.leaves}
-        counts = judged.group_by(axis).agg(pl.len().alias("n"), kept.sum().alias("kept"))
-        counts = counts.filter((pl.col("kept") == 0) & (pl.col("n") >= HOPELESS))
-        hopeless = [ids[path] for path in counts[axis] if path in ids]
-        if not hopeless:
-            continue
-        asked = before.filter(pl.col(axis).is_in(hopeless)).group_by(axis).agg(pl.col("round").n_unique())
-        over = asked.filter(pl.col("round") >= recipe.target.candidates)[axis]
-        here = pl.col(axis).is_in(hopeless)
-        lost = lost | pl.col(axis).is_in(over.implode()).fill_null(value=False)
-        withheld = withheld | (here & (pl.int_range(pl.len()).over(axis) >= PROBES)).fill_null(value=False)
-    return again.filter(~withheld & ~lost), again.filter(lost)
+        counts = judged.group_by(axis).agg(
+            pl.len().alias("n"), kept.sum().alias("kept"), pl.col("_round").n_unique().alias("rounds")
+        )
+        counts = counts.filter((pl.col("kept") == 0) & (pl.col("n") >= HOPELESS) & pl.col(axis).is_not_null())
+        over = counts.filter(pl.col("rounds") >= recipe.target.candidates)[axis]
+        lost = lost | pl.col(axis).is_in([ids[path] for path in over if path in ids]).fill_null(value=False)
+        hopeless[axis] = [ids[path] for path in counts[axis] if path in ids]
+    given_up, again = again.filter(lost), again.filter(~lost)
+    waits = pl.lit(value=False)
+    for axis, leaves in hopeless.items():  # the first slot of all is the first of each of its leaves: one is asked
+        nth = pl.int_range(pl.len()).over(axis)
+        waits = waits | (pl.col(axis).is_in(leaves) & (nth >= PROBES)).fill_null(value=False)
+    return again.filter(~waits), again.filter(waits), given_up
 
 
 def named(slots: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:

@@ -184,7 +184,9 @@ def _spent(store: Store) -> float | None:
 def _measured(store: Store, recipe: Recipe, line: Line, *, before: str) -> tuple[Report, bool]:
     """The report, and whether every gate holds. Measured again only when rows, verdicts or what is measured changed."""
     told = recipe.resolved()
-    wanted = digest([told["measure"], told["gates"], told["target"], told["filters"], __version__])
+    wanted = digest(
+        [told["measure"], told["gates"], told["target"], told["filters"], rounds.drawn_from(recipe), __version__]
+    )
     now = state(store)
     by = f"{now}-{wanted}"
     said = store.files.get("measures.json")

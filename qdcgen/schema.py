@@ -44,7 +44,27 @@ def recipe_schema() -> dict[str, Any]:
     }
     strategy = found["strategies"]["items"]
     found["strategies"]["items"] = {"anyOf": [strategy, {"type": "array", "items": {"type": "string"}}]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_bounded(schema)}
+
+
+_BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
+
+
+def _bounded(said: Any, *, names: bool = False) -> Any:
+    """The schema with bounds under the names that validators know: pydantic leaves its own beside a validator.
+
+    `names`: the keys of `said` are names of fields or definitions, which may be called `le`.
+    """
+    if isinstance(said, list):
+        return [_bounded(one) for one in said]
+    if not isinstance(said, dict):
+        return said
+    return {
+        key if names else _BOUNDS.get(key, key): value
+        if key in ("default", "examples", "const", "enum") and not names
+        else _bounded(value, names=key in ("properties", "$defs", "patternProperties") and not names)
+        for key, value in said.items()
+    }
 
 
 def _kept(said: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:

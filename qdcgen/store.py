@@ -2,8 +2,9 @@
 
 Every file is written under a temporary name, synced, renamed, and its folder synced; then the manifest, the same way,
 takes it in with its rows and SHA-256. A file that the manifest does not list is not there: it is what a kill left
-between the two steps, and the next run sweeps it away and makes it again from the journal. A file that is replaced is
-first announced in the manifest as pending, so that every instant of a replacement is a folder that verifies.
+between the two steps, and the next run sweeps it away and makes it again from the journal. Files that are replaced are
+first announced in the manifest as pending, all of one commit together: every instant is a folder that verifies, and the
+next writer finishes a commit that was announced.
 
 The one place that writes Parquet. Costs about 8 ms a file on these disks, nearly all of it in two fsyncs.
 """
@@ -127,13 +128,23 @@ class Store:
             if said["format"] != FORMAT:
                 raise RunDamaged(f"{path}: folder of format {said['format']}; this qdcgen reads format {FORMAT}")
             files = {name: Kept(**entry) for name, entry in said["files"].items()}
-            pending = {name: Kept(**entry) for name, entry in said.get("pending", {}).items()}
+            begun = said.get("pending") or {"process": 0, "files": {}, "gone": []}
+            pending = {name: Kept(**entry) for name, entry in begun["files"].items()}
+            process, gone = int(begun["process"]), [str(name) for name in begun["gone"]]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             message = f"{path}: no longer a readable manifest ({error}); restore it, or move the folder away"
             raise RunDamaged(message) from None
         if strange := [name for name in (*files, *pending) if not _OURS.match(name)]:
             raise RunDamaged(f"{path}: lists {strange[0]!r}, which is no file of a run; restore it from a copy")
-        return files | {name: entry for name, entry in pending.items() if self._digest(name) == entry.sha256}
+        if self._lock is not None:  # only the one writer may finish what another began
+            for name, entry in pending.items():
+                temporary = self._temporary(name, process)
+                if self._digest(name) != entry.sha256 and _digest_of(temporary) == entry.sha256:
+                    temporary.replace(self.folder / name)
+        placed = {name: entry for name, entry in pending.items() if self._digest(name) == entry.sha256}
+        if len(placed) == len(pending):
+            files = {name: entry for name, entry in files.items() if name not in gone}
+        return files | placed
 
     def _sweep(self) -> None:
         """Remove what a kill left behind: temporary files, and finished files that no manifest lists."""
@@ -154,7 +165,11 @@ class Store:
     def commit(
         self, files: Mapping[str, tuple[bytes, int | None]], *, by: str = "", drop: tuple[str, ...] = ()
     ) -> None:
-        """Put whole files in place, and take others out: after a kill at any instant all old or all new are listed.
+        """Put whole files in place, and take others out.
+
+        After a kill at any instant the next `with Store(folder)` finds all old or all new: where files are replaced or
+        taken out, the manifest first says so, and whoever opens the folder then finishes it. Files that are only added
+        may be there in part; each is whole.
 
         `files`: name → (bytes, rows). Files that already stand with the same bytes are left alone. `by` is kept beside
         each, and says what it was made from.
@@ -169,7 +184,8 @@ class Store:
         gone = [name for name in drop if name in self.files]
         if not changed and not gone:
             return
-        temporary = {name: self.folder / f"{name}.{os.getpid()}.tmp" for name in changed}
+        temporary = {name: self._temporary(name, os.getpid()) for name in changed}
+        announced = False
         try:
             if len(temporary) > 1:
                 with ThreadPoolExecutor(8) as pool:  # syncs wait for the disk, so they may wait together
@@ -177,9 +193,10 @@ class Store:
             else:
                 for name, path in temporary.items():
                     _write(path, files[name][0])
-            replaced = {name: new[name] for name in changed if name in self.files}
-            if replaced:
-                self._write_manifest(pending=replaced)
+            if gone or any(name in self.files for name in changed):
+                # From here on it is done, even if this process is not: whoever opens the folder next goes on with it.
+                self._write_manifest({"files": {name: new[name] for name in changed}, "gone": gone})
+                announced = True
             for name, path in temporary.items():
                 path.replace(self.folder / name)
             for parent in {path.parent for path in temporary.values()}:
@@ -190,7 +207,7 @@ class Store:
             for name in gone:
                 (self.folder / name).unlink(missing_ok=True)
         except OSError as error:
-            for path in temporary.values():
+            for path in () if announced else temporary.values():
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
             with contextlib.suppress(RunError):
@@ -198,10 +215,14 @@ class Store:
             what = f"{error.strerror or error} while writing {', '.join(changed[:3])}"
             raise RunError(f"{self.folder}: {what}; what was listed stands") from None
 
-    def _write_manifest(self, pending: Mapping[str, Kept] | None = None) -> None:
+    def _temporary(self, name: str, process: int) -> Path:
+        return self.folder / f"{name}.{process}.tmp"
+
+    def _write_manifest(self, pending: Mapping[str, Any] | None = None) -> None:
         said: dict[str, Any] = {"format": FORMAT, "files": {name: _entry(e) for name, e in sorted(self.files.items())}}
         if pending:
-            said["pending"] = {name: _entry(entry) for name, entry in sorted(pending.items())}
+            files = {name: _entry(entry) for name, entry in sorted(pending["files"].items())}
+            said["pending"] = {"process": os.getpid(), "files": files, "gone": pending["gone"]}
         path = self.folder / f"manifest.json.{os.getpid()}.tmp"
         _write(path, dumps(said))
         path.replace(self.folder / "manifest.json")
@@ -262,14 +283,19 @@ class Store:
         )
 
     def _digest(self, name: str) -> str | None:
-        try:
-            with (self.folder / name).open("rb") as file:
-                digest = sha256()
-                while block := file.read(2**20):
-                    digest.update(block)
-                return digest.hexdigest()
-        except OSError:
-            return None
+        return _digest_of(self.folder / name)
+
+
+def _digest_of(path: Path) -> str | None:
+    """SHA-256 of a file, None where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            digest = sha256()
+            while block := file.read(2**20):
+                digest.update(block)
+            return digest.hexdigest()
+    except OSError:
+        return None
 
 
 def _outside(name: str) -> bool:

@@ -14,11 +14,13 @@ import gc
 import io
 import json
 import re
+import shlex
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from qdcgen import axes, strict_yaml, taxonomy_skos
 from qdcgen.errors import RecipeError, nearest
@@ -34,6 +36,8 @@ MAX_BYTES = 512 * 2**20
 """Larger files are refused unread."""
 ENDINGS = ".csv, .tsv, .json, .jsonl, .jsonld, .yaml, .yml, .ttl, .nt, .rdf or .xml"
 """Endings of the files that can be read, in words."""
+_CLOSE = 0.65
+"""How near a column must be to be suggested: at the usual 0.6, `text` was, for `intent`."""
 _RING = 6
 """Members of a cycle that are named."""
 
@@ -44,7 +48,16 @@ _PARENTS = (
 )
 _LABELS = ("label", "name", "title", "preflabel", "pref_label", "term", "lemma", "lemmas", "slug")
 _WEIGHTS = ("weight", "weights")
+_RETIRED = ("retired", "deprecated", "obsolete", "withdrawn", "revoked")
+_YES = ("true", "yes", "y", "1")
+"""`retired` with a cell of `_YES`, or `status` with a cell of `_RETIRED`: rows that a user may want to leave out."""
+_VALUES = 5
+"""Values of a column that are named."""
 _LEVEL = re.compile(r"(?:level|lvl|l|tier)_?\d+\Z")
+
+Speaking = Literal["recipe", "import", "show"]
+"""Who has the file read: a recipe, `qdcgen taxonomy import`, or another command, which has no such options."""
+_BY_IMPORT = {"import": "", "show": "qdcgen taxonomy import … "}
 
 
 @contextmanager
@@ -57,6 +70,24 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
+
+
+class _Faults(FileFaults):
+    """Faults of one file, in the words of whoever had it read."""
+
+    def __init__(self, file: str, speaking: Speaking) -> None:
+        super().__init__(file)
+        self.speaking = speaking
+
+    def key(self, name: str) -> str:
+        """A setting as it is typed there: `parent:` in a recipe, `--parent` in a command."""
+        return f"{name}:" if self.speaking == "recipe" else f"--{name}"
+
+    def leaving_out(self, column: str, value: str) -> str:
+        """What to type so that the rows with this value are left out."""
+        if self.speaking == "recipe":
+            return f"exclude: {{{column}: {value!r}}}"
+        return f"{_BY_IMPORT[self.speaking]}--exclude {shlex.quote(f'{column}={value}')}"
 
 
 class _Row(NamedTuple):
@@ -96,6 +127,7 @@ def read(
     root: str | Sequence[str] | None = None,
     notes: list[str] | None = None,
     form: str | None = None,
+    speaking: Speaking = "recipe",
 ) -> Taxonomy:
     """The taxonomy in a file, told by its ending (or by `form`, an ending without its dot).
 
@@ -107,9 +139,10 @@ def read(
     child of the longest other id that its own id begins with (`1111` under `111`; `31-33` holds 31, 32, 33), which is
     how industry and disease codes are printed; a table of such codes without a parent column is read that way.
 
-    `exclude` leaves out the rows whose cell equals a value (column → value or values); a kept node whose parent was
-    left out hangs on its nearest kept ancestor. `root` keeps only the nodes with these ids or paths and what lies below
-    them; they become the roots and ids stay. `notes` collects what a user may want to know but need not act on.
+    `exclude` leaves out the rows whose cell equals a value (column → value or values), of which each must be there; a
+    kept node whose parent was left out hangs on its nearest kept ancestor. `root` keeps only the nodes with these ids
+    or paths and what lies below them; they become the roots and ids stay. `notes` collects what a user may want to know
+    but need not act on; `speaking` is whose words advice is given in.
 
     Raises:
         RecipeError: every fault of the file at once, each with its line (or element), at most MAX_FAULTS and a count.
@@ -117,7 +150,8 @@ def read(
     settings = {"id": id, "parent": parent, "label": label, "text": text, "weight": weight}
     with _collector_paused():
         roots = [root] if isinstance(root, str) else root
-        nodes = _nodes(Path(path), form, settings, levels, exclude, roots, notes)
+        faults = _Faults(str(path), speaking)
+        nodes = _nodes(Path(path), form, settings, levels, exclude, roots, notes, faults)
     return Taxonomy(name, tuple(nodes))
 
 
@@ -129,8 +163,8 @@ def _nodes(
     exclude: Mapping[str, str | Sequence[str]] | None,
     roots: Sequence[str] | None,
     notes: list[str] | None,
+    faults: _Faults,
 ) -> list[Node]:
-    faults = FileFaults(str(path))
     said = [] if notes is None else notes
     body = _decoded(path, faults)
     suffix = f".{form.lower().lstrip('.')}" if form else path.suffix.lower()
@@ -138,18 +172,18 @@ def _nodes(
     tree, table = _opened(body, suffix, faults, said, bare=not asked)
     refused = [*asked, *(["exclude"] if exclude else [])]
     if table is None and refused:
-        raise faults.stop(f"a nested tree has no columns; take out {', '.join(f'{key}:' for key in refused)}")
+        raise faults.stop(f"a nested tree has no columns; take out {', '.join(map(faults.key, refused))}")
     if isinstance(tree, Taxonomy):
         nodes = list(tree.nodes)
     elif table is None:
         nodes = plant(tree, faults, 0, objects=True)
     else:
         if table.exact and asked:
-            raise faults.stop(f"SKOS has no columns to choose; take out {', '.join(f'{key}:' for key in asked)}")
+            raise faults.stop(f"SKOS has no columns to choose; take out {', '.join(map(faults.key, asked))}")
         found = _SKOS if table.exact else _columns(table, faults, settings, levels or ())
         table, gone = _excluded(table, exclude, faults)
         rows = _path_rows(table, found, faults) if found.levels else _id_rows(table, found, faults)
-        left_out = {} if found.levels else {row.id: row for row in _id_rows(gone, found, FileFaults(""))}
+        left_out = {} if found.levels else {row.id: row for row in _id_rows(gone, found, _Faults("", "recipe"))}
         if found.parent == PREFIX:
             rows = _by_prefix(rows)
             if settings["parent"] is None:
@@ -159,7 +193,33 @@ def _nodes(
     if roots:
         nodes = _rooted(nodes, roots, faults)
         faults.check()
+    if table is not None:
+        ids = None if found.levels else {node.id for node in nodes}
+        said += _retired(table, found, ids, faults)
     return nodes
+
+
+def _retired(table: _Table, found: _Columns, ids: set[str] | None, faults: _Faults) -> list[str]:
+    """What to say where rows that were kept (those of `ids`) call themselves retired, deprecated or so."""
+    said: list[str] = []
+    id_at = table.columns.index(found.id) if found.id is not None else -1
+    for at, column in enumerate(table.columns):
+        plain = _plain(column)
+        telling = _RETIRED if plain == "status" else _YES if plain in _RETIRED else ()
+        counts = Counter(
+            cells[at].strip()
+            for _, _, cells in (table.records if telling else ())
+            if cells[at].strip().lower() in telling
+            and (ids is None or (cells[id_at] if table.exact else cells[id_at].strip()) in ids)
+        )
+        what = "concept" if table.exact else "row"
+        for value, count in counts.most_common():
+            which = value.lower() if plain == "status" else plain
+            said.append(
+                f"{Path(faults.file).name}: {count:,} {f'{what} is' if count == 1 else f'{what}s are'} {which}; "
+                f"{faults.leaving_out(column, value)} leaves {'it' if count == 1 else 'them'} out"
+            )
+    return said
 
 
 def _opened(body: str, suffix: str, faults: FileFaults, notes: list[str], *, bare: bool) -> tuple[Any, _Table | None]:
@@ -375,7 +435,7 @@ def _plain(column: str) -> str:
     return re.sub(r"[\s\-.]+", "_", column.strip().lower())
 
 
-def _columns(table: _Table, faults: FileFaults, settings: Mapping[str, str | None], levels: Sequence[str]) -> _Columns:
+def _columns(table: _Table, faults: _Faults, settings: Mapping[str, str | None], levels: Sequence[str]) -> _Columns:
     """The columns as set, else as their names tell.
 
     Raises:
@@ -385,7 +445,8 @@ def _columns(table: _Table, faults: FileFaults, settings: Mapping[str, str | Non
     asked = [*settings.items(), *(("levels", level) for level in levels)]
     for key, column in asked:
         if column is not None and column not in known and not (key == "parent" and column == PREFIX):
-            faults.add(f"{key}: no column called {column!r}{nearest(column, known)}; {_found(known)}")
+            near = nearest(column, known, _CLOSE)
+            faults.add(f"{faults.key(key)} no column called {column!r}{near}; {_found(known)}")
     faults.check(before)
     own, parent, label = settings["id"], settings["parent"], settings["label"]
     free = [column for column in known if column not in {column for _, column in asked}]
@@ -406,9 +467,12 @@ def _columns(table: _Table, faults: FileFaults, settings: Mapping[str, str | Non
             return chosen._replace(levels=tuple(numbered))
     if chosen.id is None:
         if chosen.label is None or (chosen.parent is None and len(known) > 1):
-            message = (
-                f"cannot tell which column is the id; {_found(known)}; write id: and parent:, or levels: [root, …]"
-            )
+            ways = {
+                "recipe": "write id: and parent:, or levels: [root, …]",
+                "import": "add --id and --parent, or --levels ROOT,…",
+                "show": "bring it in first: qdcgen taxonomy import, with --id and --parent, or --levels ROOT,…",
+            }
+            message = f"cannot tell which column is the id; {_found(known)}; {ways[faults.speaking]}"
             raise faults.stop(message, 1 if table.records and table.records[0][0] else 0)
         chosen = chosen._replace(id=chosen.label)  # `name,parent`: parents are named, so names are the ids
     if chosen.label == chosen.id and not label:
@@ -483,24 +547,32 @@ def _prefixes(ids: Sequence[str]) -> dict[str, str | None]:
 
 
 def _excluded(
-    table: _Table, exclude: Mapping[str, str | Sequence[str]] | None, faults: FileFaults
+    table: _Table, exclude: Mapping[str, str | Sequence[str]] | None, faults: _Faults
 ) -> tuple[_Table, _Table]:
     """The table without the rows left out, and those rows."""
     tests: list[tuple[int, set[str]]] = []
     before = len(faults.listed)
     for column, values in (exclude or {}).items():
         if column not in table.columns:
-            faults.add(f"exclude: no column called {column!r}{nearest(column, table.columns)}; {_found(table.columns)}")
-        else:
-            wanted = [values] if isinstance(values, (str, int, float)) else values
-            tests.append((table.columns.index(column), {word(value) for value in wanted}))
+            near = nearest(column, table.columns, _CLOSE)
+            faults.add(f"{faults.key('exclude')} no column called {column!r}{near}; {_found(table.columns)}")
+            continue
+        at = table.columns.index(column)
+        wanted = {word(value) for value in ([values] if isinstance(values, (str, int, float)) else values)}
+        tests.append((at, wanted))
+        there = Counter(cells[at].strip() for _, _, cells in table.records)
+        for value in sorted(wanted - set(there)):
+            near = nearest(value, [cell for cell in list(there)[:5_000] if cell])
+            some = ", ".join(repr(cell[:40]) if not cell else cell[:40] for cell, _ in there.most_common(_VALUES))
+            more = f" and {len(there) - _VALUES:,} more" if len(there) > _VALUES else ""
+            faults.add(f"{faults.key('exclude')} no row has {column} = {value!r}{near}; its values are {some}{more}")
     faults.check(before)
     kept: list[tuple[int, str, Sequence[str]]] = []
     gone: list[tuple[int, str, Sequence[str]]] = []
     for record in table.records:
         (gone if any(record[2][at].strip() in values for at, values in tests) else kept).append(record)
     if table.records and not kept:
-        raise faults.stop("exclude: leaves no row; check its values")
+        raise faults.stop(f"{faults.key('exclude')} leaves no row; check its values")
     return table._replace(records=kept), table._replace(records=gone)
 
 
@@ -581,7 +653,7 @@ def _path_rows(table: _Table, found: _Columns, faults: FileFaults) -> list[_Row]
     return list(rows.values())
 
 
-def _assembled(rows: Sequence[_Row], gone: Mapping[str, _Row], faults: FileFaults, notes: list[str]) -> list[Node]:
+def _assembled(rows: Sequence[_Row], gone: Mapping[str, _Row], faults: _Faults, notes: list[str]) -> list[Node]:
     """Nodes from rows: unique ids, parents that exist, no cycle; in the order of the file."""
     by_id: dict[str, _Row] = {}
     for row in rows:
@@ -599,7 +671,8 @@ def _assembled(rows: Sequence[_Row], gone: Mapping[str, _Row], faults: FileFault
         )
     if moved := sum(bool(row.parents) and row.parents[0] in gone for row in by_id.values()):
         notes.append(
-            f"{Path(faults.file).name}: {moved:,} nodes hang on a higher node, because exclude: took their parent"
+            f"{Path(faults.file).name}: {moved:,} nodes hang on a higher node, because {faults.key('exclude')} took "
+            "their parent"
         )
     paths: dict[str, str] = {}
     for key in sorted(by_id, key=depths.__getitem__):
@@ -623,7 +696,7 @@ def _assembled(rows: Sequence[_Row], gone: Mapping[str, _Row], faults: FileFault
     ]
 
 
-def _above(row: _Row, by_id: Mapping[str, _Row], gone: Mapping[str, _Row], faults: FileFaults) -> str | None:
+def _above(row: _Row, by_id: Mapping[str, _Row], gone: Mapping[str, _Row], faults: _Faults) -> str | None:
     """The id of the node's place in the tree, or None for a root."""
     for named in row.parents:
         if named == row.id:
@@ -646,7 +719,9 @@ def _above(row: _Row, by_id: Mapping[str, _Row], gone: Mapping[str, _Row], fault
         higher = gone[up].parents if up in gone else ()
         up = higher[0] if higher else None
     if up == row.id:
-        faults.add(f"{row.at}: {row.id!r} lies below itself, through rows that exclude: takes out", row.line)
+        faults.add(
+            f"{row.at}: {row.id!r} lies below itself, through rows that {faults.key('exclude')} takes out", row.line
+        )
         return None
     return up
 
@@ -681,7 +756,7 @@ def _depths(above: Mapping[str, str | None], by_id: Mapping[str, _Row], faults: 
     return depths
 
 
-def _rooted(nodes: Sequence[Node], roots: Iterable[str], faults: FileFaults) -> list[Node]:
+def _rooted(nodes: Sequence[Node], roots: Iterable[str], faults: _Faults) -> list[Node]:
     """The nodes with these ids or paths, and all below them; depth and path start anew, ids stay."""
     ids = {node.id: node.id for node in nodes}
     by_path: dict[str, list[str]] = {}
@@ -693,7 +768,7 @@ def _rooted(nodes: Sequence[Node], roots: Iterable[str], faults: FileFaults) -> 
         if len(found) != 1:
             why = f"names {len(found)} nodes; give an id" if found else "is no node's id or path"
             close = "" if found else nearest(root, [*list(ids)[:5_000], *list(by_path)[:5_000]])
-            faults.add(f"root: {root!r} {why}{close}")
+            faults.add(f"{faults.key('root')} {root!r} {why}{close}")
         wanted.update(found[:1])
     by_id = {node.id: node for node in nodes}
     base: dict[str, str | None] = {}

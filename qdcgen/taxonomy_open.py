@@ -99,7 +99,7 @@ def every(where: Path, axis: str | None = None, *, form: str | None = None, coun
     if axis is not None:
         raise UsageError(f"{where}: is one tree; --axis is for recipes and run folders")
     said: list[str] = []
-    tree = taxonomy_files.read(where.stem, where, notes=said, form=form)
+    tree = taxonomy_files.read(where.stem, where, notes=said, form=form, speaking="show")
     origin = origins(where) if form is None else None
     return [Opened(tree, said, origin)]
 
@@ -223,6 +223,7 @@ def brought_in(
         root=list(root) or None,
         notes=notes,
         form=form,
+        speaking="import",
     )
     return Opened(tree, notes, origins(source) if form is None else None)
 

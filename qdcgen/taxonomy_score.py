@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +33,8 @@ from qdcgen.errors import RowFault, UsageError
 from qdcgen.intervals import FEW, wilson
 from qdcgen.likeness import normal
 from qdcgen.rows import Measure, stream
+from qdcgen.safe import printable
+from qdcgen.taxonomy_show import clipped
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -93,6 +96,17 @@ _WORDS = (
 )
 _ELSEWHERE = tuple(_WORDS.split("|"))
 """120 things from as many fields as we could think of: half set the bar for soundness, half are the control."""
+
+
+_MEANINGS = {
+    "completeness": "of the reference's nodes, the share that the tree has too",
+    "soundness": "of the tree's nodes, the share that belongs to the subject of the reference",
+    "novelty": "of the tree's nodes, those that belong and that the reference lacks",
+    "coverage": "of all that is known to belong, on either side, what the tree has",
+}
+"""What each figure says, in a line."""
+NAMED_CELLS = 60
+"""Cells of a missing node's path on the page."""
 
 
 class Scored(NamedTuple):
@@ -183,11 +197,19 @@ def score(
         if len(side.nodes) > MOST:
             raise UsageError(f"{side.name}: {len(side.nodes):,} nodes; expected at most {MOST:,}; prune it first")
     near = _Near(tree, reference, embedder)
-    measures = _by_embedding(tree, reference, near, embedder.label, threshold)
+    measures, bar = _by_embedding(tree, reference, near, embedder.label, threshold)
     facts = {
         "tree": f"{tree.name}, {len(tree.nodes):,} nodes",
         "reference": f"{reference.name}, {len(reference.nodes):,} nodes",
-        "embedder": f"{embedder.label}, a match from cosine {threshold:g}",
+        "embedder": embedder.label,
+        "a match": f"labels are equal, or their cosine is {threshold:g} or more{_measured(embedder, threshold)}",
+        "belongs": f"the highest cosine with the reference is {bar:.2f} or more: "
+        + (
+            f"95 % of {near.bars} unrelated words stay below"
+            if bar < threshold
+            else f"a match (more than 5 % of {near.bars} unrelated words come as near)"
+        ),
+        "control": f"the figures of {len(near.elsewhere) - near.bars} other unrelated words in place of the tree",
     }
     remarks = []
     if min(len(tree.nodes), len(reference.nodes)) < FEW:
@@ -217,6 +239,7 @@ class _Near:
         self.reference = [_said(node) for node in reference.nodes]
         inside = set(self.reference)
         self.elsewhere = [word for word in _ELSEWHERE if word not in inside]
+        self.bars = len(self.elsewhere[::2])
         texts = list(dict.fromkeys([*self.tree, *self.reference, *self.elsewhere]))
         at = {text: place for place, text in enumerate(texts)}
         vectors = embedder.embed(texts)
@@ -280,7 +303,17 @@ def _matched(pairs: Any, least: float) -> tuple[NDArray[np.bool_], NDArray[np.bo
     return partner >= 0, right
 
 
-def _by_embedding(tree: Taxonomy, reference: Taxonomy, near: _Near, label: str, threshold: float) -> list[Measure]:
+def _measured(embedder: Embedder, threshold: float) -> str:
+    """Where a threshold comes from, if it is the one that was measured for this embedder."""
+    if THRESHOLDS.get(embedder.label.partition(" ")[0]) != threshold:
+        return ""
+    return " (one of five aliases in WordNet is as near to a wrong node)"
+
+
+def _by_embedding(
+    tree: Taxonomy, reference: Taxonomy, near: _Near, label: str, threshold: float
+) -> tuple[list[Measure], float]:
+    """The four figures, and the cosine from which a node belongs."""
     import numpy as np
 
     least = max(0.0, threshold - STEP)
@@ -303,10 +336,9 @@ def _by_embedding(tree: Taxonomy, reference: Taxonomy, near: _Near, label: str, 
     }
     most = min(1.0, len(tree.nodes) / len(reference.nodes))
     notes["completeness"] += f"; {len(tree.nodes):,} nodes could reach {most:.3f} at most"
-    notes["soundness"] += f"; sound from cosine {bar:.2f}"
-    return _measures(
-        here, reference, control, f"{len(left)} words from elsewhere", axis="by embedding", embedder=label, notes=notes
-    )
+    control_of = f"{len(left)} words from elsewhere"
+    found_measures = _measures(here, reference, control, control_of, axis="by embedding", embedder=label, notes=notes)
+    return found_measures, bar
 
 
 # ── figures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -362,9 +394,9 @@ def _measures(
 ) -> list[Measure]:
     figures = _figures(found)
     intervals = _intervals(found, figures)
-    missing = tuple(
-        node.path for node, there in zip(reference.nodes, found.reference.tolist(), strict=True) if not there
-    )
+    absent = [node for node, there in zip(reference.nodes, found.reference.tolist(), strict=True) if not there]
+    paths = Counter(node.path for node in reference.nodes)
+    missing = tuple(node.path if paths[node.path] == 1 else f"{node.path} [{node.id}]" for node in absent)
     sizes = {"completeness": len(found.reference), "coverage": len(found.reference)}
     return [
         Measure(
@@ -550,10 +582,22 @@ def scored_text(scored: Scored, *, width: int = 80, colour: bool = False) -> str
     page = Page(width)
     page.add(columns(scored.facts))
     page.heading("coverage", "how the tree stands beside the reference")
-    add_grid(page, grids(scored.measures)[0], "--json")
+    shown = [replace(one, missing=tuple(map(_short, one.missing))) for one in scored.measures]
+    add_grid(page, grids(shown)[0], "--json")
+    for name, meaning in _MEANINGS.items():
+        page.add(hanging("·", words(f"{name}: {meaning}")))
     for remark in scored.remarks:
         page.add(hanging("·", words(remark)))
     return page.text(colour=colour)
+
+
+def _short(name: str) -> str:
+    """The path of a node, in NAMED_CELLS cells: whole steps from its end, behind an ellipsis."""
+    said = printable(name)
+    path, mark, id_ = said.rpartition(" [") if said.endswith("]") else (said, "", "")
+    while len(path) + len(mark + id_) > NAMED_CELLS and "/" in path.removeprefix("…/"):
+        path = f"…/{path.removeprefix('…/').partition('/')[2]}"
+    return clipped(f"{path}{mark}{id_}", NAMED_CELLS)
 
 
 def scored_document(scored: Scored) -> dict[str, Any]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from qdcgen.rows import Node, Taxonomy
 
-__all__ = ["document", "leaves_below", "preorder", "text"]
+__all__ = ["clipped", "document", "leaves_below", "preorder", "text"]
 
 _LONGEST = 400
 """Letters of a name that are looked at: more never fit on a line."""
@@ -64,7 +64,7 @@ def text(
 
     about = f"{_plural(len(tree.nodes), 'node')}, {_plural(len(tree.leaves), 'leaf', 'leaves')}, "
     about += _plural(tree.depth, "level")
-    lines = [f"{_clipped(printable(tree.name[:_LONGEST]), width - len(about) - 2)}  {about}", line("", heads)]
+    lines = [f"{clipped(printable(tree.name[:_LONGEST]), width - len(about) - 2)}  {about}", line("", heads)]
     cut = 0
     for node in preorder(tree):
         if depth is not None and node.depth >= depth:
@@ -98,7 +98,8 @@ def _cells(said: str) -> int:
     )
 
 
-def _clipped(said: str, most: int) -> str:
+def clipped(said: str, most: int) -> str:
+    """The text in at most `most` cells of a terminal; what is cut ends in an ellipsis."""
     if _cells(said) <= most:
         return said
     while said and _cells(said) > most - 1:
@@ -107,7 +108,7 @@ def _clipped(said: str, most: int) -> str:
 
 
 def _filled(said: str, room: int) -> str:
-    said = _clipped(said, room)
+    said = clipped(said, room)
     return said + " " * (room - _cells(said))
 
 

@@ -152,9 +152,6 @@ def _plain(uri: str) -> str:
 
 
 def _note(found: Mapping[str, _Concept], foreign: int, notes: list[str]) -> None:
-    retired = sum(one.retired for one in found.values())
-    if retired:
-        notes.append(f"{retired:,} concepts are retired; exclude: {{retired: 'True'}} leaves them out")
     if foreign:
         notes.append(f"{foreign:,} broader concepts lie outside this file and were passed over")
     others: dict[str, int] = {}

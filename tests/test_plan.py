@@ -537,10 +537,10 @@ def test_mix_keys_never_collide_and_can_be_read_back(one: dict[str, str], two: d
 
 def test_refill_owes_slots_without_a_row_until_their_candidates_are_spent() -> None:
     made = plan(3, 2)
-    asked = pl.concat([made.slots(0, 5), made.slots(1, 4), made.slots(2, 4)])
-    owed, given_up = refill(asked, pl.Series([0, 3]), candidates=3)
+    asked, had = made.slots(0, 5), pl.Series([0, 1, 2, 3, 4, 1, 2, 3, 2])
+    owed, given_up = refill(asked, pl.Series([0, 3]), had, candidates=3)
     assert owed["slot"].to_list() == [1, 4]
     assert given_up["slot"].to_list() == [2]
     assert owed.columns == asked.columns
-    nothing, _ = refill(asked, pl.Series(range(5)), candidates=3)
+    nothing, _ = refill(asked, pl.Series(range(5)), had, candidates=3)
     assert nothing.height == 0

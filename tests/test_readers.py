@@ -88,6 +88,8 @@ def test_the_coverage_table_says_asked_accepted_and_landed_and_names_the_leaf_th
     page = terminal(outcome.report, colour=False)
     assert re.search(r"asked +accepted +landed", page)
     assert "missing from leaves, topic, landed: 1" in page
+    assert re.search(r"agreement of asked and landed\n +accepted +95 % +n +control\n", page)
+    assert "### Agreement of asked and landed\n" in markdown(outcome.report)
     assert max(map(len, page.splitlines())) <= 80
     assert "| `topic` | accepted | `cards/forgotten pin` | `cards/lost card` | 20 | 20 |" in markdown(outcome.report)
     assert any("how well it tells the nodes of topic apart is unknown" in remark for remark in outcome.report.remarks)
@@ -138,6 +140,10 @@ def test_texts_that_a_critic_gives_no_usable_answer_on_have_not_landed_and_are_c
     assert figures(outcome.report)["placed nowhere", "kept"].value == 1.0
     assert figures(outcome.report)["landed", "kept"].value == 0.0
     assert any("texts that openai/critic gave no usable answer on" in remark for remark in outcome.report.remarks)
+    assert any(
+        remark.startswith("topic: openai/critic placed 80 of 80 accepted rows nowhere: where they landed is not known")
+        for remark in outcome.report.remarks
+    )
 
 
 def test_a_cap_that_is_reached_while_reading_leaves_the_report_without_the_column(made):
@@ -153,6 +159,22 @@ def test_filtered_by_the_embedder_everything_made_is_told_beside_what_was_kept(m
     assert outcome.exit_code == 4
     assert found["landed", "kept"].value == 1.0
     assert found["landed", "raw"].value == pytest.approx(60 / outcome.results["rows"]["attempted"])
+
+
+def test_rows_that_are_about_nothing_in_the_tree_pass_the_filter_and_the_report_says_so(made):
+    outcome = made(
+        filters="[landed]",
+        answer=lambda body: json.dumps(
+            {"message": "The choir sang in the church, " + body["messages"][-1]["content"].split()[1]}
+        ),
+    )
+    assert outcome.exit_code == 0
+    (said,) = [remark for remark in outcome.report.remarks if "nowhere" in remark]
+    assert re.match(
+        r"topic: wordllama .* placed \d\d of 80 accepted rows nowhere, and the filter landed keeps such rows: .*"
+        r"measure\.landing\.model.* measure\.landing\.threshold \(0\.15\)",
+        said,
+    )
 
 
 def test_labels_of_real_rows_say_how_good_the_reader_is(made, tmp_path):
@@ -205,6 +227,32 @@ def test_labelled_data_from_elsewhere_is_scored_from_the_command_line(qdcgen, tm
     alone = qdcgen("report", "real.jsonl", "--taxonomy", "tree.yaml")
     assert alone.returncode == 2
     assert "--taxonomy needs --label COLUMN" in alone.stderr
+
+
+def test_labels_of_another_tree_are_refused_and_some_of_it_told_first(qdcgen, tmp_path):
+    (tmp_path / "topics.yaml").write_text("cards: [lost card, forgotten pin]\n")
+    asked = ("report", "real.jsonl", "--text", "text", "--label", "intent", "--taxonomy", "topics.yaml")
+    rows = [{"text": f"hello {n}", "intent": f"greeting {n % 6}"} for n in range(24)]
+    (tmp_path / "real.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    wrong = qdcgen(*asked)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr == (
+        "real.jsonl: none of 24 labels (intent) names a node of topics: 'greeting 0', 'greeting 1', 'greeting 2', "
+        "'greeting 3', 'greeting 4', …; is this the right tree?\n"
+    )
+    rows[:20] = [{"text": SAID["lost card"].format(n), "intent": "lost card"} for n in range(20)]
+    (tmp_path / "real.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = qdcgen(*asked, "--json")
+    assert found.returncode == 0
+    said = json.loads(found.stdout)
+    assert said["facts"]["label"] == "intent, nodes of topics.yaml"
+    assert said["remarks"][0].startswith("4 rows whose intent names no node of topics are left out: 'greeting 2' (1)")
+    (tmp_path / "real.jsonl").write_text("\n".join(json.dumps({"text": "hello", "intent": None}) for _ in range(24)))
+    empty = qdcgen(*asked)
+    assert (empty.returncode, empty.stderr) == (
+        2,
+        "--label intent: the column is empty; expected the node of each text\n",
+    )
 
 
 def test_a_label_that_cannot_be_one_is_told(qdcgen, tmp_path):

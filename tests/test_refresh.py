@@ -262,3 +262,79 @@ def test_the_report_of_a_short_run_says_what_is_owed(recipe, tmp_path):
         assert whole.planned == 100
         assert whole.owed == 100 - whole.accepted > 0
         assert any(f"{whole.owed} of 100 rows are owed" in remark for remark in outcome.report.remarks)
+
+
+def test_what_was_planned_and_overtaken_is_not_made(recipe, tmp_path, server):
+    out = tmp_path / "out"
+    assert go(recipe(), out, "target.calls=44", "models.writer.max_in_flight=1").exit_code == 4
+    assert server.asked == 44
+    lowered = go(recipe(rows=40), out)
+    assert (lowered.exit_code, data(out).height) == (0, 40)
+    assert server.asked <= 50, "replies that were paid may be used; rows beyond the target are not asked for"
+
+
+def test_a_leaf_may_go_while_its_rows_are_still_owed(recipe, tmp_path, server):
+    out = tmp_path / "out"
+    go(recipe(), out, "target.calls=30")
+    outcome = go(recipe([leaf for leaf in LEAVES if leaf != "pin"]), out, replace=True)
+    assert outcome.exit_code == 0
+    assert dict(data(out)["topic"].value_counts().iter_rows()) == dict.fromkeys(
+        ["lost", "declined", "fees", "limits"], 25
+    )
+
+
+def test_selecting_after_an_interruption_asks_for_the_selected_rows_once(recipe, tmp_path, server):
+    out = tmp_path / "out"
+    go(recipe(), out, "target.calls=30")
+    asked, had = server.asked, data(out).filter(pl.col("topic") == "pin").height
+    for _ in range(2):
+        outcome = go(recipe(), out, selection=Selection(("topic:pin",)))
+        assert outcome.exit_code == 4
+        assert data(out).filter(pl.col("topic") == "pin").height == 20
+        assert server.asked - asked <= 20 - had
+    assert go(recipe(), out).exit_code == 0
+    assert data(out).height == 100
+    assert server.asked <= 101
+
+
+def test_rows_that_come_back_are_compared_with_what_was_made_meanwhile(recipe, tmp_path, server):
+    seen = []
+
+    def answer(body):
+        seen.append(1)
+        word = "card" if "pin" in body["messages"][-1]["content"] else "other"
+        return json.dumps({"message": f"about the {word} number {len(seen)}"})
+
+    server.answer = answer
+    out, more = tmp_path / "out", "filters: [{duplicates: {field: message, similarity: 1}}]"
+    go(recipe(["lost", "pin"], rows=20, more=more), out)
+    seen.clear()
+    go(recipe(["lost", "pin code"], rows=20, more=more), out, replace=True)
+    go(recipe(["lost", "pin", "pin code"], rows=20, more=more), out)
+    assert data(out)["message"].is_unique().all()
+
+
+def test_an_edited_definition_forgives_what_failed_before(recipe, tmp_path, server):
+    server.answer = failing("pin old", 10**9)
+    out = tmp_path / "out"
+    path = recipe(rows=60, more=FILTER)
+    told = path.read_text().replace("{{ topic.path }}", "{{ topic.path }} {{ topic.text }}")
+    tree = "id,label,text\npin,pin,old\nlost,lost,x\nfee,fee,x\n"
+    (tmp_path / "topics.csv").write_text(tree)
+    path.write_text(told.replace(f"tree: {json.dumps(LEAVES)}", "file: topics.csv"))
+    assert go(path, out).exit_code == 4
+    (tmp_path / "topics.csv").write_text(tree.replace("old", "new"))
+    assert go(path, out, replace=True).exit_code == 0
+    assert dict(data(out)["topic"].value_counts().iter_rows()) == {"pin": 20, "lost": 20, "fee": 20}
+
+
+def test_an_edited_copy_of_the_recipes_tree_is_put_back_and_said(recipe, tmp_path):
+    out = tmp_path / "out"
+    go(recipe(), out)
+    copy = out / "axes" / "topic.json"
+    told = copy.read_text()
+    copy.write_text(told.replace("lost", "found"))
+    outcome = go(recipe(), out)
+    assert outcome.exit_code == 0
+    assert any("was edited and is put back" in remark for remark in outcome.remarks)
+    assert copy.read_text() == told

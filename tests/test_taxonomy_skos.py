@@ -101,7 +101,7 @@ def test_labels_parents_and_retirement_are_read_alike_in_every_form(tmp_path, en
     assert found == [("animal", "animal", ""), ("dog", "dog", "animal"), ("cat", "Katze", "animal"), ("pet", "pet", "")]
     assert tree.nodes[0].text == "it lives"
     told = " ".join(notes)
-    assert "1 concepts are retired" in told
+    assert "1 concept is retired; exclude: {retired: 'True'} leaves it out" in told
     assert "1 broader concepts lie outside" in told
     assert "1 concepts have no English label; theirs is in 'de'" in told
     assert "1 rows name several parents" in told

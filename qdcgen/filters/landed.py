@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 class Landed(Filter):
     """Drops a row when a reader that does not see the request places its text at another node than was asked for.
 
-    A dropped row is owed again, so with this filter a run refills by what landed: it ends with the rows asked for in
-    every leaf, or names the leaves that it could not reach. The reader is the model `model`, one call a row and axis,
-    or without one the recipe's embedder, which costs nothing and is often wrong: on 77 bank intents it agrees with
-    people on 55 % (wordllama) or 67 % (bge) of the messages, so it drops a third or more of the good rows as well.
-    Measure it on rows whose place is known (`measure.anchor.labels`, or `qdcgen report FILE --label`) first.
+    A dropped row is owed again, so with this filter a run refills by what landed: it ends with as many rows as asked
+    for in every leaf, none of them known to have landed elsewhere, or names the leaves that it could not reach. That
+    is less than to say that all landed there: a row that the reader places nowhere is kept, since not knowing is no
+    evidence. Where it places most nowhere the filter sifts next to nothing; the report counts these rows and says so
+    where they are more than a fifth. A row whose critic gives no answer that fits is dropped.
 
-    A row that the reader places nowhere is kept: not knowing is no evidence, and the report counts such rows. A row
-    whose critic gives no answer that fits is dropped.
+    The reader is the model `model`, one call a row and axis, or without one the recipe's embedder, which costs nothing
+    and is often wrong: on 77 bank intents it agrees with people on 55 % (wordllama) or 67 % (bge) of the messages, so
+    it drops a third or more of the good rows as well. Measure it on rows whose place is known (`measure.anchor.labels`,
+    or `qdcgen report FILE --label`) first.
     """
 
     short: ClassVar[str | None] = "axes"

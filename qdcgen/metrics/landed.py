@@ -27,6 +27,8 @@ class Landed(Metric):
     gave (an anchor with `labels:`, or `report --label`) the same figures say how good the reader is, and are called so.
     For everything made (`raw`) only the leaves are given, and only where filters dropped some of it.
 
+    In a report these figures stand below the table of coverage, as the agreement of asked and landed.
+
     What makes it lie: the reader. It errs, so the share is below what a person would find where its errors are spread,
     and it cannot tell apart nodes whose names it cannot tell apart: read it beside the reader's own accuracy. A run
     that is filtered by the same reader (`landed`) agrees with it by construction; then only `raw` says something.

@@ -85,7 +85,8 @@ class Nodes(Metric):
         what = "where people's rows" if landing.known else "where accepted rows"
         note = f"{what} landed, read blind by {landing.reader}"
         found = self._tree(replace(sample, of="landed", frame=frame), name, taxonomy, note)
-        of = f"; {len(agreed)} leaves hold a row that was {'labelled so' if landing.known else 'asked for there'}"
+        hold = "1 leaf holds" if len(agreed) == 1 else f"{len(agreed)} leaves hold"
+        of = f"; {hold} a row that was {'labelled so' if landing.known else 'asked for there'}"
         return [replace(one, note=f"{one.note}{of}") if one.name == "leaves" else one for one in found]
 
     def _tree(self, sample: Sample, name: str, taxonomy: Taxonomy, note: str = "") -> list[Measure]:
@@ -182,7 +183,7 @@ def evenness(sample: Sample, axis: str, rows: Sequence[int], over: str) -> Measu
         entropy, squared = _entropy(rows)
         top = math.log(kinds)
         spread = Z * math.sqrt(max(0.0, squared - entropy**2) / n + (kinds - 1) / (2 * n * n)) / top
-        value = min(1.0, entropy / top)
+        value = min(1.0, max(0.0, entropy / top))  # rows of one leaf have -0.0
         interval = clamp((value - spread, value + spread), 0.0, 1.0)
         draws = max(20, min(200, SIMULATED // kinds))
         drawn = np.random.default_rng(sample.seed).multinomial(n, np.full(kinds, 1 / kinds), size=draws) / n

@@ -59,6 +59,7 @@ def number(x: float | None, *, fraction: bool = False) -> str:
     """`x` for a table: `0.933` where it is a fraction, else `12,431` or `14.1`; `–` for None, infinity and NaN."""
     if x is None or not math.isfinite(x):
         return BLANK
+    x += 0.0  # no negative zero
     if fraction:
         if 0 < abs(x) < _TINY / 2:
             return "<0.001" if x > 0 else ">-0.001"
@@ -107,12 +108,12 @@ def _end(x: float, *, fraction: bool) -> str:
     """An end of an interval: plainly rounded, since `>0.999` beside a dash cannot be read."""
     if math.isinf(x):
         return "∞" if x > 0 else "-∞"
-    return f"{x:.3f}" if fraction and math.isfinite(x) else number(x)
+    return f"{x:.3f}".replace("-0.000", "0.000") if fraction and math.isfinite(x) else number(x)
 
 
 def closely(x: float | None) -> str:
     """Six significant digits: a gate's figure must not look as if it held a bound that it misses."""
-    return BLANK if x is None or not math.isfinite(x) else f"{x:,.0f}" if abs(x) >= _MILLION else f"{x:.6g}"
+    return BLANK if x is None or not math.isfinite(x) else f"{x:,.0f}" if abs(x) >= _MILLION else f"{x + 0.0:.6g}"
 
 
 def per_cent(part: float, whole: float) -> str:

@@ -23,8 +23,10 @@ TABLES: Mapping[str, str] = {
 """The four tables, in the order they are always shown, and what each of them tells."""
 
 _ORDER = ("planned", "raw", "kept", "landed", "anchor")
-_COVERED = ("planned", "kept", "landed", "raw", "anchor")
-"""In the table of coverage: what is asked, accepted and landed stand side by side."""
+COVERED = ("planned", "kept", "landed")
+"""In the table of coverage these stand side by side, before real rows."""
+_AGREEING = ("landed", "kappa", "placed nowhere", "reader accuracy", "reader kappa")
+"""Figures that set asked and landed against each other, over leaves or `at level 2`: they have a table of their own."""
 _WORDS = {"planned": "asked", "kept": "accepted"}
 """What these populations are called there."""
 
@@ -83,12 +85,38 @@ class Grid:
 
     @property
     def populations(self) -> list[str]:
-        """Every population of any line: planned, raw, kept, landed, anchor, then the others as they come."""
+        """Every population of any line: planned, raw, kept, landed, anchor, then the others as they come.
+
+        What a file's rows are called stands before where they landed.
+        """
         found = dict.fromkeys(of for line in self.lines for of in line.by)
-        if self.table != "coverage" or "landed" not in found:
-            return [of for of in _ORDER if of in found] + [of for of in found if of not in _ORDER]
         others = [of for of in found if of not in _ORDER]
-        return [of for of in (*_COVERED[:2], *others, *_COVERED[2:]) if of in found]
+        order = (*_ORDER, *others)
+        if self.table == "coverage" and "landed" in found:
+            order = (*COVERED[:2], *others, "landed", "raw", "anchor")
+        return [of for of in order if of in found]
+
+    def parted(self) -> tuple[Grid, Grid]:
+        """What is covered, and how far asked and landed agree; only of the table of coverage the second has lines.
+
+        What is covered is not told of everything made (`raw`) beside accepted rows: what was asked says it better.
+        """
+        if self.table != "coverage":
+            return self, Grid(self.table)
+        covered, agreeing = Grid(self.table), Grid(self.table)
+        for line in self.lines:
+            if line.name.partition(" at ")[0] in _AGREEING:
+                agreeing.lines.append(line)
+            else:
+                by = {of: one for of, one in line.by.items() if of != "raw" or "kept" not in line.by}
+                covered.lines.append(Line(line.name, line.axis, line.unit, by))
+        return covered, agreeing
+
+    @property
+    def agreement(self) -> str:
+        """What the second of `parted` is called."""
+        asked = any(line.name.startswith(("landed", "kappa")) for line in self.lines)
+        return f"agreement of {'asked' if asked else 'labels'} and landed"
 
     @property
     def groups(self) -> list[tuple[str, list[Line]]]:

@@ -56,7 +56,10 @@ def markdown(report: Report) -> str:
     if report.ledger:
         blocks += _ledger(report.ledger)
     for grid in grids(report.measures):
-        blocks += _grid(grid)
+        covered, agreeing = grid.parted()
+        blocks += [f"## {grid.table.capitalize()}", *_grid(covered, f"{TABLES[grid.table].capitalize()}.")]
+        if agreeing.lines:
+            blocks += [f"### {agreeing.agreement.capitalize()}", *_grid(agreeing)]
         if grid.table == "coverage" and report.confused:
             blocks += _confused(report.confused)
     if report.calls is not None:
@@ -111,8 +114,7 @@ def _ledger(ledger: Sequence[LedgerLine]) -> Iterator[str]:
         yield "\n".join(f"- owed in {_code(axis)}: {_listed(nodes, len(nodes))}" for axis, nodes in owing.items())
 
 
-def _grid(grid: Grid) -> Iterator[str]:
-    yield f"## {grid.table.capitalize()}"
+def _grid(grid: Grid, question: str = "") -> Iterator[str]:
     if not grid.lines:
         yield "Nothing measured."
         return
@@ -120,7 +122,8 @@ def _grid(grid: Grid) -> Iterator[str]:
     shown = grid.populations
     rows = [_row(line, shown, notes) for _, lines in grid.groups for line in lines]
     headers = ["measure", "axis", *(f"{_code(population(grid.table, of), 60)} (95 %)" for of in shown), "n", "control"]
-    yield f"{TABLES[grid.table].capitalize()}."
+    if question:
+        yield question
     yield _table(headers, [False, False, *([True] * len(shown)), True, True], rows)
     if grid.missing:
         yield "\n".join(_missing(line, measure, others) for line, measure, others in grid.told_missing())

@@ -173,11 +173,18 @@ def _facts(summary: PlanSummary) -> dict[str, str]:
     return {
         "rows": f"{figures.count(summary.rows)}, in {batches}",
         "mixes": f"{figures.count(summary.mixes_planned)} of {figures.count(summary.mixes_total)}",
-        "calls": f"{_amount(summary.calls_expected)} expected, {_amount(summary.calls_most)} at most",
+        "calls": f"{_amount(summary.calls_expected)} expected{_a_row(summary)}, {_amount(summary.calls_most)} at most",
         "tokens in": _span(summary.tokens_in_expected),
         "tokens out": _span(summary.tokens_out_expected),
         "cost": "unknown" if summary.usd is None else _between(*map(figures.dollars, summary.usd)),
     }
+
+
+def _a_row(summary: PlanSummary) -> str:
+    """` (4.3 a row)`, of one candidate; nothing where there is no row."""
+    if not summary.rows or not math.isfinite(summary.calls_expected):
+        return ""
+    return f" ({summary.calls_expected / summary.rows:,.3g} a row)"
 
 
 def _amount(x: float) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qdcgen.report import figures
-from qdcgen.report.grid import Notes, population
+from qdcgen.report.grid import COVERED, Notes, population
 from qdcgen.report.page import hanging, indented, listed, quiet_table, superscript, words
 from qdcgen.safe import printable
 
@@ -28,6 +28,8 @@ _BARRED = ("coverage", "quality")
 _BAR = 8
 _GAP = 2
 _NARROWEST_LABEL = 20
+_LEAST_LABEL = 8
+"""Where asked, accepted and landed would not stand beside each other otherwise: three intervals of 15 fit in 80."""
 _LONGEST_LABEL = 120
 _LONGEST_POPULATION = 14
 
@@ -80,7 +82,9 @@ def _side_by_side(grid: Grid, width: int) -> Iterator[list[str]]:
         measures = [line.by[of] for line in grid.lines if of in line.by]
         widest = max(max(len(figures.value(m, m.value)), len(figures.interval(m))) for m in measures)
         needed = _GAP + max(widest, min(len(of), _LONGEST_POPULATION))
-        if chunk and needed > left:
+        # That three columns can be compared is worth more than whole labels.
+        held = grid.table == "coverage" and of in COVERED and chunk and chunk[-1] in COVERED
+        if chunk and needed > left + (_NARROWEST_LABEL - _LEAST_LABEL if held else 0):
             yield chunk
             chunk, left = [], room
         chunk.append(of)
@@ -137,7 +141,7 @@ class _Setting:
     def table(self, width: int, header: str) -> Table:
         """The table, `width` cells wide at most."""
         label_width = min(self.label_width(), self.room(width))
-        label_width = max(label_width, min(len(header), self.room(width)), 8)
+        label_width = max(label_width, min(len(header), self.room(width)), _LEAST_LABEL)
         table = quiet_table(
             (header, "left"),
             *((column.header, column.side) for column in self.columns),

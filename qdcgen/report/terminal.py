@@ -32,7 +32,11 @@ def terminal(report: Report, *, width: int = 80, colour: bool) -> str:
         _add_calls(page, report.calls)
     for grid in grids(report.measures):
         page.heading(grid.table, TABLES[grid.table])
-        add_grid(page, grid, more)
+        covered, agreeing = grid.parted()
+        add_grid(page, covered, more)
+        if agreeing.lines:
+            page.add("", words(agreeing.agreement))
+            add_grid(page, agreeing, more)
         if grid.table == "coverage":
             add_confused(page, report.confused)
     if report.gates:

@@ -92,6 +92,6 @@ def test_nodes_stand_in_three_columns_and_gates_reach_what_landed() -> None:
         "landed": pytest.approx(1 / 3),
     }
     assert leaves["landed"].missing == ("cards/forgotten pin", "loans")  # a text nobody asked for there does not count
-    assert "1 leaves hold a row that was asked for there" in leaves["landed"].note
+    assert "1 leaf holds a row that was asked for there" in leaves["landed"].note
     assert speaking_of(found, "coverage", "landed_leaves") == [leaves["landed"]]
     assert speaking_of(found, "coverage", "leaves") == [leaves["kept"]]

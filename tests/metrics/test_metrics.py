@@ -89,6 +89,7 @@ def test_evenness_is_one_for_equal_shares_and_none_without_rows() -> None:
     assert even.control is not None
     assert 0.95 < even.control < 1
     lone = named(Nodes().measure(sample(topic=["loans"] * 9)))["evenness"]
+    assert math.copysign(1, lone.value or 0.0) == 1, "a negative zero"
     assert lone.value == 0
     assert named(Nodes().measure(sample(topic=pl.Series([None], dtype=pl.String))))["evenness"].value is None
 

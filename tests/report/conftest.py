@@ -97,6 +97,26 @@ def bank() -> Report:
             control=-0.004,
             control_of=shuffled,
         ),
+        *(
+            Measure(
+                "coverage",
+                name,
+                value,
+                range=span,
+                n=2871,
+                axis="topic",
+                interval=bounds,
+                control=0.0,
+                control_of=shuffled,
+                of="raw",
+            )
+            for name, value, span, bounds in (
+                ("landed", 0.733, (0, 1), (0.716, 0.749)),
+                ("kappa", -0.0, (-1, 1), (-0.0004, 0.012)),
+            )
+        ),
+        Measure("coverage", "landed at level 1", 0.95, n=1954, axis="topic", interval=(0.939, 0.959)),
+        Measure("coverage", "pairs", 0.9, n=2871, axis="topic × trade", interval=(0.88, 0.92), of="raw"),
         Measure(
             "coverage",
             "leaves",

@@ -37,6 +37,7 @@ def test_numbers_have_three_significant_digits_and_counts_all(x: float | None, t
     ("x", "text"),
     [
         (0.0, "0.000"),
+        (-0.0, "0.000"),
         (1.0, "1.000"),
         (0.9999, ">0.999"),
         (0.0002, "<0.001"),
@@ -54,6 +55,7 @@ def test_shares_have_three_decimals_and_never_round_to_the_end(x: float, text: s
     [
         ((0, 1), (0.9, 0.95), "0.900–0.950"),
         ((-1, 1), (-0.1, 0.2), "-0.100 – 0.200"),
+        ((-1, 1), (-0.0002, 0.2), "0.000–0.200"),
         ((0, math.inf), (39.91, 42.8), "39.9–42.8"),
         ((0, math.inf), (3.0, math.inf), "3–∞"),
         ((0, 1), None, ""),

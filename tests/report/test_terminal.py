@@ -107,6 +107,34 @@ def test_populations_that_do_not_fit_are_set_below() -> None:
     assert all(f"0.{n}00" in page for n in range(6))
 
 
+def test_asked_accepted_and_landed_stand_side_by_side_whatever_was_made_beside_them() -> None:
+    covered = [
+        Measure("coverage", name, value, range=(-1, 1), n=999_999, of=of, axis="topic", interval=(-0.912, -0.109),
+                control=0.5, control_of="uniform drawing")
+        for name in ("nodes of level 2", "evenness")
+        for of, value in (("planned", 1.0), ("kept", 0.9), ("landed", 0.8), ("raw", 0.7), ("anchor", 0.6))
+    ]  # fmt: skip
+    agreeing = [
+        Measure("coverage", f"{name}{at}", 0.5, range=(-1, 1), n=400, of=of, axis="topic", interval=(-0.1, 0.7))
+        for name in ("landed", "kappa")
+        for at in ("", " at level 2")
+        for of in ("raw", "kept")
+    ]
+    page = terminal(Report("x", {}, [*covered, *agreeing]), colour=False)
+    above, below = page.split("agreement of asked and landed\n")
+    assert re.search(r"asked +accepted +landed +n +control\n", above)
+    assert not re.search(r"\braw\b", above)
+    assert "landed at" not in above
+    assert "0.700" not in above
+    assert re.search(r"raw +accepted +n\n", below)
+    assert max(map(cell_len, page.splitlines())) <= 80
+
+
+def test_the_agreement_of_labels_is_called_so() -> None:
+    rows = [Measure("coverage", name, 0.5, n=40, of="rows") for name in ("reader accuracy", "placed nowhere")]
+    assert "agreement of labels and landed\n" in terminal(Report("x", {}, rows), colour=False)
+
+
 def test_a_repeated_measure_keeps_a_line_of_its_own() -> None:
     measures = [Measure("quality", "accepted", value, n=9) for value in (0.25, 0.75)]
     page = terminal(Report("x", {}, measures), colour=False)
