@@ -40,6 +40,7 @@ METRICS = (
     "asked",
     "surprisal",
     "acceptance",
+    "flips",
 )
 """What is measured unless the recipe says otherwise, in the order of the report."""
 

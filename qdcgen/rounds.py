@@ -210,7 +210,18 @@ def attempts(store: Store, recipe: Recipe) -> pl.DataFrame:
 
 def _history(store: Store, recipe: Recipe) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Everything that was made and everything that was said of it."""
-    columns = ["_id", "_slot", "_round", "_mix", *recipe.taxonomies, *recipe.layers, "_fault", "_reason", "_usd"]
+    columns = [
+        "_id",
+        "_slot",
+        "_round",
+        "_mix",
+        *recipe.taxonomies,
+        *recipe.layers,
+        "_fault",
+        "_reason",
+        "_usd",
+        "_labels",
+    ]
     raw = made(store, columns)
     if raw.is_empty():
         schema = dict.fromkeys(columns, pl.String) | {"_slot": pl.Int64, "_round": pl.Int64, "_usd": pl.Float64}

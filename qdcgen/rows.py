@@ -323,6 +323,14 @@ COLUMNS: tuple[Column, ...] = (
         "_weight", "Float64", "λ", "0 … 1, null = unknown", "trust", "Weight the row has earned; null until measured."
     ),
     Column("_complexity", "String", "–", "null = not asked", "generate", "The difficulty the row was asked to have."),
+    Column(
+        "_labels",
+        "List(Struct)",
+        "–",
+        "field, drawn, read; null = not read",
+        "steps",
+        "Labels that a blind reader decided again (step `correct`): as drawn, and as read.",
+    ),
     Column("_calls", "Int64", "calls", "0 …", "generate", "Model calls that the row took."),
     Column("_tokens_in", "Int64", "tokens", "0 …", "generate", "Prompt tokens over those calls."),
     Column("_tokens_out", "Int64", "tokens", "0 …", "generate", "Reply tokens over those calls."),

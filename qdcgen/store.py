@@ -334,6 +334,7 @@ Kind = str | Mapping[str, str] | tuple[Mapping[str, str]]
 """Type of a column: a polars name, `JSON`, `List` (of strings), a type for each key of a struct, or that in a tuple of
 one for a list of structs."""
 
+_LABEL = {"field": "String", "drawn": "String", "read": "String"}
 _STEP = {"step": "String", "calls": "Int64", "tokens_in": "Int64", "tokens_out": "Int64"}
 
 _OWN = {
@@ -345,6 +346,7 @@ _OWN = {
     "_generation": "Int64",
     "_weight": "Float64",
     "_complexity": "String",
+    "_labels": "",
     "_calls": "Int64",
     "_tokens_in": "Int64",
     "_tokens_out": "Int64",
@@ -386,6 +388,7 @@ def frame_of(
             row.generation,
             None,
             complexity if isinstance(complexity, str) else None,
+            _labels(row.notes),
             row.calls,
             row.tokens_in,
             row.tokens_out,
@@ -400,8 +403,16 @@ def frame_of(
             columns[name].append(said)
     schema = {name: _typed(kind) for name, kind in types.items()} | dict.fromkeys(paths, pl.String)
     own_types = {name: _typed(kind) for name, kind in _OWN.items() if kind}
-    own_types["_steps"] = pl.List(_typed(_STEP))
+    own_types["_steps"], own_types["_labels"] = pl.List(_typed(_STEP)), pl.List(_typed(_LABEL))
     return pl.DataFrame(columns, schema={**schema, **{name: own_types[name] for name in _OWN}})
+
+
+def _labels(notes: Mapping[str, Any]) -> list[dict[str, str]] | None:
+    """What each label was and what its blind reader said, as the step `correct` noted it; None: nobody read."""
+    said = notes.get("correct")
+    if not isinstance(said, dict):
+        return None
+    return [{"field": name, "drawn": str(one["drawn"]), "read": str(one["read"])} for name, one in said.items()]
 
 
 def _typed(kind: Kind) -> Any:

@@ -305,7 +305,7 @@ def _matched(pairs: Any, least: float) -> tuple[NDArray[np.bool_], NDArray[np.bo
 
 def _measured(embedder: Embedder, threshold: float) -> str:
     """Where a threshold comes from, if it is the one that was measured for this embedder."""
-    if THRESHOLDS.get(embedder.label.partition(" ")[0]) != threshold:
+    if not any(embedder.label.startswith(name) and threshold == one for name, one in THRESHOLDS.items()):
         return ""
     return " (one of five aliases in WordNet is as near to a wrong node)"
 

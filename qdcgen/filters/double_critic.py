@@ -71,10 +71,14 @@ class DoubleCritic(Filter):
 
     async def _one(self, row: Row, tools: Tools) -> Verdict:
         shown = {name: row.fields[name] for name in self.fields or tools.fields if name in row.fields}
-        try:
-            replies = await asyncio.gather(*(self._answer(shown, question, tools) for question in QUESTIONS))
-        except RowFault as fault:
-            return Verdict(kept=False, reason=f"the critic gave no answer that fits: {fault}")
+        asked = (self._answer(shown, question, tools) for question in QUESTIONS)
+        replies = []
+        for reply in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(reply, RowFault):
+                return Verdict(kept=False, reason=f"the critic gave no answer that fits: {reply}")
+            if isinstance(reply, BaseException):
+                raise reply
+            replies.append(reply)
         said = (replies[0]["verdict"], replies[1]["verdict"])
         if said == WANTED:
             return Verdict(kept=True)

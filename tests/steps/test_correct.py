@@ -2,6 +2,7 @@
 
 import json
 
+import polars as pl
 import pytest
 
 from qdcgen.errors import RecipeError
@@ -82,3 +83,19 @@ def test_the_reader_is_blind_and_sees_every_label(steps, server):
 def test_settings_that_cannot_be_are_refused(steps, settings, said):
     with pytest.raises(RecipeError, match=said):
         steps(STEPS.partition("- correct")[0] + f"- correct: {settings}")
+
+
+@pytest.mark.parametrize(("flip", "kept"), [("drop", 4), ("relabel", 8)])
+def test_flips_are_counted_by_label_in_the_report_and_are_a_column(steps, server, tmp_path, flip, kept):
+    server.answer = Script()
+    outcome, _ = steps(STEPS, f"generate.1.correct.flip={flip}", topics=TOPICS, rows=8)
+    found = {one.axis: (one.value, one.note) for one in outcome.report.measures if one.name == "flipped"}
+    assert found == {
+        "label": (0.5, "4 of 8 rows read blind"),
+        "label=bad": (None, "never drawn; 0 before, 2 after"),
+        "label=good": (pytest.approx(1 / 3), "6 before, 6 after; read as bad 2"),
+        "label=mixed": (1.0, "2 before, 0 after; read as good 2"),
+    }
+    data = pl.read_parquet(tmp_path / "out" / "data" / "*.parquet")
+    assert data.height == kept
+    assert {one["field"] for said in data["_labels"].to_list() for one in said} == {"label"}
