@@ -52,9 +52,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
-def _loaded(
-    path: Path, overrides: list[str] | None, allowed: list[Path] | None, out: Path | None = None
-) -> Recipe:
+def _loaded(path: Path, overrides: list[str] | None, allowed: list[Path] | None, out: Path | None = None) -> Recipe:
     from qdcgen.recipe import load
 
     return load(path, overrides=tuple(overrides or ()), allowed=tuple(allowed or ()), out=out)

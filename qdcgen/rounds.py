@@ -187,7 +187,7 @@ def retired(store: Store) -> pl.DataFrame:
 
 def made(store: Store, columns: list[str] | None = None, *, leave: Sequence[str] = ()) -> pl.DataFrame:
     """Every row that was made, in plan order; only `columns` when given, and none of `leave`."""
-    tables = [store.table(name, columns).drop(leave) for name in store.names("raw")]
+    tables = [store.table(name, columns, leave=leave) for name in store.names("raw")]
     return pl.concat(tables) if tables else pl.DataFrame()
 
 

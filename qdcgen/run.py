@@ -87,6 +87,7 @@ def run(
             asyncio.run(line.run())
             outcome.exit_code = line.exit_code
             outcome.remarks += line.remarks
+            line.let_go()
             publish(store, recipe)
             if outcome.exit_code in (0, 4):
                 outcome.report, gates_hold = _measured(store, recipe, line, before=before)

@@ -234,15 +234,19 @@ class Store:
         """Listed files of one folder, in order."""
         return sorted(name for name in self.files if name.startswith(f"{folder}/"))
 
-    def table(self, name: str, columns: list[str] | None = None) -> pl.DataFrame:
-        """One listed Parquet file, only `columns` of it when given.
+    def table(self, name: str, columns: list[str] | None = None, *, leave: Sequence[str] = ()) -> pl.DataFrame:
+        """One listed Parquet file, only `columns` of it when given, and none of `leave`.
 
         Raises:
             RunDamaged: it is gone, or its bytes changed.
         """
         import polars as pl
 
-        return pl.read_parquet(io.BytesIO(self.bytes(name)), columns=columns)
+        content = io.BytesIO(self.bytes(name))
+        if leave:
+            columns = [column for column in columns or pl.read_parquet_schema(content) if column not in leave]
+            content.seek(0)
+        return pl.read_parquet(content, columns=columns)
 
     def bytes(self, name: str) -> bytes:
         """One listed file, its checksum compared on the way (2 GB/s)."""

@@ -115,6 +115,8 @@ def test_prune_writes_what_is_left_and_diff_tells_what_went(qdcgen, tree):
     ran = qdcgen("taxonomy", "prune", tree, "crads", "-o", "x.json")
     assert ran.returncode == 2
     assert "did you mean 'cards'?" in ran.stderr
+    ran = qdcgen("taxonomy", "prune", tree, "CARDS", "-o", "x.json")
+    assert "did you mean 'cards'?" in ran.stderr
 
 
 def test_score_prints_four_figures_and_asks_a_critic_only_when_named(qdcgen, tree, server, tmp_path):

@@ -16,6 +16,7 @@ from qdcgen import axes, growing
 from qdcgen.errors import Incomplete, RecipeError, RowFault, RunDiffers, UsageError
 from qdcgen.grow import Factor, Wanted, factors, grow, key, label, most_calls, reviewed, union
 from qdcgen.growing import grow_file, grow_recipe, journal_beside, samples_of, slug
+from qdcgen.parts import find
 from qdcgen.recipe import load
 from qdcgen.rows import stream
 from qdcgen.run import run
@@ -284,6 +285,32 @@ def test_near_duplicates_of_other_branches_are_flagged_or_merged():
     assert merged.provenance["laundry"]["elsewhere"] == [{"label": "dryers", "as": "kitchen/dryers"}]
 
 
+COPIED = {
+    "\n1": kinds("dishwashers", "ovens"),
+    "\ncritic": changes(),
+    "dishwashers\n1": kinds("dishwashing machines", "portable dishwashers"),
+    "dishwashers\ncritic": changes(),
+    "ovens\n1": kinds("steam ovens"),
+    "ovens\ncritic": changes(),
+    "\nplan 1": {"plan": "one kind of machine each, as a shop sorts them"},
+}
+
+
+@pytest.mark.parametrize("duplicates", ["flag", "merge"])
+def test_a_child_that_says_the_same_as_a_topic_above_it_is_told_and_kept(duplicates, tmp_path):
+    embed = find("embedders", "wordllama")().embed
+    found, _ = grown(COPIED, embed, proposals=1, duplicates=duplicates)
+    (pair,) = found.about["copies"]
+    assert (pair["one"], pair["other"]) == ("dishwashers/dishwashing machines", "dishwashers")
+    assert "dishwashers/dishwashing machines" in found.tree.by_id
+    assert found.about["quality"]["copies_of_topics_above"] == 0.2
+    page = growing.grown_text([growing.Planted(tmp_path / "a.json", found)])
+    assert "says the same as a topic above it: dishwashers/dishwashing machines" in page
+    assert "20 % nearly repeat a topic above them" in " ".join(page.split())
+    lines = page.splitlines()[1:]
+    assert max(map(len, lines)) <= 80
+
+
 def test_bounds_on_nodes_are_shared_out_in_turn_and_told():
     found, _ = grown(TWO, proposals=1, nodes=4)
     assert [node.id for node in found.tree.nodes] == ["kitchen", "kitchen/dryers", "kitchen/ovens", "laundry"]
@@ -531,6 +558,16 @@ def test_check_and_plan_before_and_after(grower, tmp_path, qdcgen):
     said = qdcgen("taxonomy", "grow", path)
     assert (said.returncode, server.asked) == (0, len(TWO))
     assert "grown already, nothing to do" in said.stderr
+    assert said.stdout == ""
+    path.write_text(path.read_text().replace("depth: 2", "depth: 3"))
+    told = "was grown with depth 2, the recipe now says 3"
+    assert told in " ".join(qdcgen("check", path).stdout.split())
+    assert told in " ".join(qdcgen("plan", path).stdout.split())
+    said = qdcgen("taxonomy", "grow", path)
+    assert (said.returncode, server.asked) == (0, len(TWO))
+    assert told in said.stderr
+    assert "--replace grows it anew" in said.stderr
+    assert "nothing to do" not in said.stderr
 
 
 def test_patterns_on_a_grown_axis_are_checked_once_it_is_grown(grower, tmp_path):
@@ -638,6 +675,10 @@ def test_factors_give_one_file_each_and_finished_ones_are_left_as_they_are(tmp_p
     assert server.asked == asked
     assert files[1].read_bytes() == left
     assert qdcgen(*words, *model).returncode == 2
+    words = ("taxonomy", "grow", "complaints", "--factors", "2", "--out", "trees", "--depth", "1")
+    said = qdcgen(*words, *model)
+    assert said.returncode == 0, said.stderr
+    assert len(list((tmp_path / "trees").glob("complaints-*.json"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -675,6 +716,8 @@ def test_a_slug_names_an_axis():
     assert slug("Ways this can harm!") == "ways_this_can_harm"
     assert slug("3D") == "axis_3d"
     assert slug("日本") == "axis"
+    assert slug("the kinds of harm that this may do to customers") == "the_kinds_of_harm_that_this_may_do_to"
+    assert slug("x" * 50) == "x" * 40
 
 
 def test_progress_is_harmless_for_a_terminal(capsys):

@@ -52,6 +52,9 @@ def test_the_schema_refuses_what_check_refuses():
     check = jsonschema_rs.validator_for(recipe_schema())
     good = parse((RECIPES / "quickstart.yaml").read_bytes(), "quickstart.yaml").data
     assert check.is_valid(good)
+    tree = {"tree": ["a", "b"]}
+    assert check.is_valid({**good, "taxonomy": {"t": {**tree, "weights": {"a": 2}}}})
+    assert not check.is_valid({**good, "taxonomy": {"t": {**tree, "weights": {"a": -2}}}})
     assert not check.is_valid({**good, "filters": [{"lenght": {}}]})
     assert not check.is_valid({**good, "target": {"rows": 0}})
     assert not check.is_valid({**good, "modles": {}})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from qdcgen import axes
 from qdcgen.errors import RecipeError
 from qdcgen.rows import Taxonomy
 from qdcgen.taxonomy_files import read
@@ -200,6 +201,48 @@ def test_a_node_whose_parent_was_left_out_hangs_on_the_nearest_kept_one(tmp_path
     path = table(tmp_path, "id,parent,retired\na,,no\nb,a,yes\nc,b,yes\nd,c,no\ne,,yes\nf,e,no\n")
     found = read("t", path, exclude={"retired": ["yes"]})
     assert tree(found) == {"a": None, "d": "a", "f": None}
+
+
+def test_a_value_that_no_row_has_is_a_fault_and_names_what_is_there(tmp_path: Path) -> None:
+    rows = "id,parent,retired\na,,False\nb,a,True\nc,a,False\n"
+    for wrong in ("true", "TRUE"):
+        found = faults(tmp_path, rows, exclude={"retired": wrong})[0][1]
+        assert found == f"exclude: no row has retired = {wrong!r}; did you mean 'True'?; its values are False, True"
+    many = "id,kind\n" + "".join(f"n{number},k{number}\n" for number in range(9))
+    found = faults(tmp_path, many, exclude={"kind": ["k1", "other"]})[0][1]
+    assert found == "exclude: no row has kind = 'other'; its values are k0, k1, k2, k3, k4 and 4 more"
+
+
+def test_rows_that_are_retired_are_told_while_they_are_kept_in_the_words_of_whoever_reads(tmp_path: Path) -> None:
+    path = table(tmp_path, "id,parent,label,Deprecated,status\na,,a,no,\nb,a,b,yes,revoked\nc,a,c,yes,active\n")
+    notes: list[str] = []
+    read("t", path, notes=notes)
+    assert notes[0] == "t.csv: 2 rows are deprecated; exclude: {Deprecated: 'yes'} leaves them out"
+    assert notes[1] == "t.csv: 1 row is revoked; exclude: {status: 'revoked'} leaves it out"
+    notes.clear()
+    read("t", path, notes=notes, exclude={"status": "revoked"}, speaking="import")
+    assert notes == ["t.csv: 1 row is deprecated; --exclude Deprecated=yes leaves it out"]
+    notes.clear()
+    read("t", path, notes=notes, exclude={"Deprecated": "yes"})
+    assert notes == []
+    read("t", path, notes=notes, root="b", speaking="show")
+    assert notes[0] == "t.csv: 1 row is deprecated; qdcgen taxonomy import … --exclude Deprecated=yes leaves it out"
+
+
+def test_a_column_that_is_far_from_every_name_gets_no_suggestion(tmp_path: Path) -> None:
+    found = faults(tmp_path, "text,label\na,b\n", levels=["intent"], speaking="import")[0][1]
+    assert found == "--levels no column called 'intent'; the columns are text, label"
+    found = faults(tmp_path, "text,label\na,b\n", speaking="import")[0][1]
+    assert found.endswith("add --id and --parent, or --levels ROOT,…")
+
+
+def test_an_artefact_of_a_table_keeps_its_order_where_parents_come_first(tmp_path: Path) -> None:
+    path = table(tmp_path, "id,parent\na,\nb,\nb1,b\na1,a\nb2,b\na2,a\n")
+    tree = read("t", path)
+    again = axes.loads(json.dumps(axes.document(tree)).encode(), "t", "t.json")
+    assert [leaf.id for leaf in again.leaves] == [leaf.id for leaf in tree.leaves] == ["b1", "a1", "b2", "a2"]
+    mixed = axes.document(read("t", table(tmp_path, "id,parent\na1,a\na,\nb,\n")))
+    assert [node.id for node in axes.loads(json.dumps(mixed).encode(), "t", "t.json").nodes] == ["a", "a1", "b"]
 
 
 def test_root_takes_a_subtree_by_id_or_path(tmp_path: Path) -> None:

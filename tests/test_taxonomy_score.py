@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from qdcgen import parts
 from qdcgen.errors import UsageError
+from qdcgen.rows import Node, Taxonomy
 from qdcgen.taxonomy import inline
 from qdcgen.taxonomy_files import read
 from qdcgen.taxonomy_score import _matched, critic_of, score, scored_document, scored_text, threshold_of
@@ -102,6 +103,24 @@ def test_the_page_is_eighty_columns_and_names_what_is_missing(embedder):
     assert max(map(len, page.splitlines())) <= 80
     assert "missing from completeness" in page
     assert len(scored_document(found)["measures"]) == 4
+
+
+def test_missing_paths_are_told_apart_and_cut_at_a_slash(embedder):
+    line = [f"step number {number}" for number in range(8)]
+    deep = [Node("x", line[0], line[0], 0)]
+    for at, word in enumerate(line[1:], 1):
+        deep.append(Node(f"x{at}", word, "/".join(line[: at + 1]), at, deep[-1].id))
+    twins = [Node("t1", "glass harp", "glass harp", 0), Node("t2", "glass harp", "glass harp", 0)]
+    found = score(inline("t", ["boat"], "f"), Taxonomy("r", (*twins, *deep)), embedder, 0.99)
+    missing = figures(found)["completeness"].missing
+    assert missing[:2] == ("glass harp [t1]", "glass harp [t2]")
+    assert missing[-1] == "/".join(line)
+    page = " ".join(scored_text(found).split())
+    assert "glass harp [t1]; glass harp [t2]" in page
+    assert "…/step number" in page
+    for name, means in (("completeness", "of the reference's nodes"), ("control", "other unrelated words")):
+        assert name in page
+        assert means in page
 
 
 @real

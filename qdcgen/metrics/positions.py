@@ -120,7 +120,7 @@ def _read(
         if n - len(names) >= FEW:
             strata = found_in.astype(np.int64)
     mixed = [points[effects.shuffle(strata, rng)] for _ in range(UNIFORM)]
-    told = effects.read(vectors, np.hstack([points, *mixed]), folds)
+    told = effects.read(vectors, np.hstack([points, *mixed]), folds).astype(np.float64)
     told, chance = told[:, : points.shape[1]], told[:, points.shape[1] :]
     found, sure = [], False
     for number, key in enumerate(field.keys):
