@@ -57,7 +57,33 @@ def columns() -> str:
     for column in COLUMNS:
         cells = (f"`{column.name}`", column.type, column.unit, column.range, column.writer, column.text)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    lines += ["", "## Columns of layers", ""]
+    lines += [
+        "A layer's column has the layer's name in the recipe; `people` with `pairs: true` also has `first` and `second`, `persona` a column for each axis of its own."
+    ]
+    lines += ["", "| layer | column |", "|---|---|"]
+    lines += [f"| `{name}` | {_typed(name)} |" for name in parts.names("layers")]
     return "\n".join(lines) + "\n"
+
+
+LEAST = {
+    "choice": {"values": ["a"]},
+    "documents": {"file": "articles.jsonl"},
+    "format": {"formats": ["an email"]},
+    "label": {"field": "sentiment", "values": ["yes"]},
+    "models": {"values": ["small"]},
+    "people": {"pool": ["a nurse", "a baker"]},
+    "persona": {"axes": {"risk": "attitude to risk", "pace": "how fast they decide"}},
+    "range": {"min": 1, "max": 9},
+    "subtopics": {"of": "topic"},
+    "tool_graph": {"file": "tools.json"},
+}
+"""The fewest settings that each layer takes."""
+
+
+def _typed(name: str) -> str:
+    kind = parts.find("layers", name).model_validate(LEAST.get(name, {})).column()
+    return kind if isinstance(kind, str) else "Struct: " + ", ".join(f"`{key}` {inner}" for key, inner in kind.items())
 
 
 def main() -> int:
