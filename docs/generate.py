@@ -58,9 +58,7 @@ def columns() -> str:
         cells = (f"`{column.name}`", column.type, column.unit, column.range, column.writer, column.text)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     lines += ["", "## Columns of layers", ""]
-    lines += [
-        "A layer's column has the layer's name in the recipe; `people` with `pairs: true` also has `first` and `second`, `persona` a column for each axis of its own."
-    ]
+    lines.append("A layer's column has the layer's name in the recipe; a struct's keys depend on its settings.")
     lines += ["", "| layer | column |", "|---|---|"]
     lines += [f"| `{name}` | {_typed(name)} |" for name in parts.names("layers")]
     return "\n".join(lines) + "\n"

@@ -142,8 +142,6 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
         frames["anchor"] = _anchor(recipe)
     filters = labels(recipe.filters)
     history = tried.with_columns((pl.col("_state") == "accepted").alias("_kept"), *_writer(recipe))
-    if any(entry.name == "correct" for entry in recipe.generate):
-        history = history.join(_relabelled(store), on="_id", how="left", maintain_order="left")
     wanted = rounds.regions_wanted(store, recipe)
     owed = wanted.height - tried.filter(pl.col("_state") == "accepted").height
     reading, said = readers.reading(store, recipe, frames, ask=ask)
@@ -187,24 +185,6 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
         remarks=[*_short(owed, wanted.height), *_remarks(recipe, samples, measures), *said, *effects.remarks(measures)],
         confused=readers.confusions(samples),
     )
-
-
-def _relabelled(store: Store) -> pl.DataFrame:
-    """`_labels` by row: what the step `correct` was asked of it, and said (field, drawn, read)."""
-    import orjson
-    import polars as pl
-
-    from qdcgen import rounds
-
-    notes = rounds.made(store, ["_id", "_notes"])
-    said = [orjson.loads(note or "{}").get("correct", {}) for note in notes["_notes"]]
-    kind = pl.List(pl.Struct(dict.fromkeys(("field", "drawn", "read"), pl.String)))
-    found = [
-        [{"field": field, "drawn": str(one["drawn"]), "read": str(one["read"])} for field, one in fields.items()]
-        or None
-        for fields in said
-    ]
-    return notes.select("_id", pl.Series("_labels", found, dtype=kind))
 
 
 def _writer(recipe: Recipe) -> Iterator[pl.Expr]:

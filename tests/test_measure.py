@@ -96,7 +96,8 @@ def defended(found: list[Measure]) -> None:
 
 
 def full(table: pl.DataFrame, of: str = "kept") -> Sample:
-    attempts = table.select(_kept=pl.lit(value=True)) if table.height else None
+    read = {"field": "mood", "drawn": "calm", "read": "angry"}
+    attempts = table.select(_kept=pl.lit(value=True), _labels=pl.lit([read])) if table.height else None
     return sample_of(
         table,
         "text",

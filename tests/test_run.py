@@ -105,7 +105,7 @@ def test_changing_only_a_filter_judges_again_and_asks_nothing(small, tmp_path, s
     tight = go(small, tmp_path / "out", "filters.1.length.min_words=10")
     assert tight.exit_code == 4
     assert server.asked == asked
-    assert any("no model was asked" in remark for remark in tight.remarks)
+    assert any("no row was made" in remark for remark in tight.remarks)
     kept = rows(tmp_path / "out")
     assert 0 < kept.height < 40
     assert all(len(text.split()) >= 10 for text in kept["message"])

@@ -357,7 +357,7 @@ def test_creative_varies_form_and_teller_and_judges_no_correctness(made):
     assert {row["name"] for row in one.rows["form"]} == {"diary", "letter", "talk", "list"}
     assert [entry.name for entry in one.recipe.filters] == ["schema", "length", "duplicates"]
     assert {keys for keys, _, _ in one.asked} == {("piece",)}
-    tellers = [text.split("The teller")[1].split("The form")[0] for _, text, _ in one.asked]
+    tellers = [text.split("The person: ")[1].split("Where: ")[0] for _, text, _ in one.asked]
     assert not any(re.search(r"\d|neurotic|extravers|openness", teller) for teller in tellers)
     assert one.outcome.exit_code == 0, "its gate holds"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from qdcgen.report import figures
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from qdcgen.rows import Measure
 
-__all__ = ["TABLES", "Grid", "Line", "Notes", "grids", "population"]
+__all__ = ["DOES", "LIES", "READ_BACK", "TABLES", "Grid", "Line", "Notes", "grids", "population"]
 
 TABLES: Mapping[str, str] = {
     "coverage": "which regions there are rows for",
@@ -27,6 +27,14 @@ COVERED = ("planned", "kept", "landed")
 """In the table of coverage these stand side by side, before real rows."""
 _AGREEING = ("landed", "kappa", "placed nowhere", "reader accuracy", "reader kappa")
 """Figures that set asked and landed against each other, over leaves or `at level 2`: they have a table of their own."""
+DOES = ("share explained", "read back", "lost when frozen", "effect", "copied")
+"""Figures of the table of diversity that are told axis by axis."""
+LIES = ("support coverage", "hull", "closest pair", "mean distance", "largest empty ball", "KL to Sobol")
+READ_BACK = "position read back"
+"""Figures of the table of coverage that are told layer by layer."""
+_APART: Mapping[str, tuple[str, ...]] = {"diversity": DOES, "coverage": (*LIES, READ_BACK)}
+_DEFINING = ("what ", "where ")
+"""How a note begins that says what a column is, rather than what is particular to one figure in it."""
 _WORDS = {"planned": "asked", "kept": "accepted"}
 """What these populations are called there."""
 
@@ -51,25 +59,52 @@ class Line:
         there = [of for of in shown if of in self.by]
         return self.by["kept" if "kept" in there else there[0]]
 
-    def asides(self, shown: Sequence[str]) -> Iterator[str]:
-        """What a reader must know about this line that fits no column, one sentence each."""
+    def asides(self, shown: Sequence[str], said: Mapping[str, str], control_of: str) -> Iterator[str]:
+        """What a reader must know about this line that fits no column, one sentence each.
+
+        In the table of coverage, where three populations have notes, all of them are one sentence. `said` and
+        `control_of` are told of the whole table: see `Grid.definitions` and `Grid.control_of`.
+        """
         spoken = self.spokesman(shown)
         measures = [self.by[of] for of in shown if of in self.by]
-        notes = {population(measure.table, measure.of): _note(measure) for measure in measures}
+        notes = {population(measure.table, measure.of): _particular(measure, said) for measure in measures}
+        differing = {
+            population(measure.table, measure.of): _differs(measure, spoken, control_of) for measure in measures
+        }
         if len(set(notes.values())) == 1:
             yield from (note for note in set(notes.values()) if note)
+            notes = dict.fromkeys(notes, "")
+        by: dict[str, list[str]] = {}
+        if spoken.table == "coverage":
+            for of, note in notes.items():
+                by.setdefault(", ".join(filter(None, (note, differing.pop(of)))), []).append(of)
+            if joined := "; ".join(f"{', '.join(of)}: {told}" for told, of in by.items() if told):
+                yield joined
         else:
             yield from (f"{of}: {note}" for of, note in notes.items() if note)
         for embedder in dict.fromkeys(m.embedder for m in measures if m.embedder):
             yield f"embedder: {embedder}"
-        for measure in measures:
-            differs = [f"n {figures.count(measure.n)}"] if measure.n != spoken.n else []
-            control = (measure.control, measure.control_of)
-            if measure.control is not None and control != (spoken.control, spoken.control_of):
-                of = f" ({measure.control_of})" if measure.control_of else ""
-                differs.append(f"control {figures.value(measure, measure.control)}{of}")
-            if differs:
-                yield f"{population(measure.table, measure.of)}: {', '.join(differs)}"
+        yield from (f"{of}: {told}" for of, told in differing.items() if told)
+
+
+def _differs(measure: Measure, spoken: Measure, control_of: str) -> str:
+    """Its n and control, where those that stand in the line are not its own."""
+    differs = [f"n {figures.count(measure.n)}"] if measure.n != spoken.n and measure.value is not None else []
+    control = (measure.control, measure.control_of)
+    if measure.control is not None and control != (spoken.control, spoken.control_of):
+        of = f" ({measure.control_of})" if measure.control_of not in {"", control_of} else ""
+        differs.append(f"control {figures.value(measure, measure.control)}{of}")
+    return ", ".join(differs)
+
+
+def _particular(measure: Measure, said: Mapping[str, str]) -> str:
+    """Its note without what is told of the whole table."""
+    defining, _, rest = _note(measure).partition("; ")
+    return rest if _plain(defining) == _plain(said.get(measure.of, "")) else _note(measure)
+
+
+def _plain(defining: str) -> str:
+    return defining.replace("accepted rows", "rows")  # in the column of accepted rows both say the same
 
 
 def _note(measure: Measure) -> str:
@@ -96,21 +131,40 @@ class Grid:
             order = (*COVERED[:2], *others, "landed", "raw", "anchor")
         return [of for of in order if of in found]
 
-    def parted(self) -> tuple[Grid, Grid]:
-        """What is covered, and how far asked and landed agree; only of the table of coverage the second has lines.
+    def parted(self) -> tuple[Grid, Grid, Grid]:
+        """What stands in the table, how far asked and landed agree, and what is told axis by axis (`sheets`).
 
-        What is covered is not told of everything made (`raw`) beside accepted rows: what was asked says it better.
+        Coverage is not told of everything made (`raw`) beside accepted rows: what was asked says it better.
         """
-        if self.table != "coverage":
-            return self, Grid(self.table)
-        covered, agreeing = Grid(self.table), Grid(self.table)
+        shown, agreeing, apart = Grid(self.table), Grid(self.table), Grid(self.table)
         for line in self.lines:
-            if line.name.partition(" at ")[0] in _AGREEING:
+            if line.axis and line.name in _APART.get(self.table, ()):
+                apart.lines.append(line)
+            elif self.table == "coverage" and line.name.partition(" at ")[0] in _AGREEING:
                 agreeing.lines.append(line)
-            else:
+            elif self.table == "coverage":
                 by = {of: one for of, one in line.by.items() if of != "raw" or "kept" not in line.by}
-                covered.lines.append(Line(line.name, line.axis, line.unit, by))
-        return covered, agreeing
+                shown.lines.append(Line(line.name, line.axis, line.unit, by))
+            else:
+                shown.lines.append(line)
+        return shown, agreeing, apart
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """Population → what its column is, where the notes of all its lines in the table of coverage say the same."""
+        found: dict[str, list[str]] = {}
+        for line in self.lines if self.table == "coverage" else ():
+            for of, measure in line.by.items():
+                if measure.note.startswith(_DEFINING):
+                    found.setdefault(of, []).append(measure.note.partition("; ")[0])
+        return {of: max(said, key=len) for of, said in found.items() if len(set(map(_plain, said))) == 1}
+
+    @property
+    def control_of(self) -> str:
+        """What every control of the table is of; empty where they differ, or only one line has any."""
+        lines = [{m.control_of for m in line.by.values() if m.control is not None} for line in self.lines]
+        found = set().union(*lines)
+        return found.pop() if len(found) == 1 and sum(map(bool, lines)) > 1 else ""
 
     @property
     def agreement(self) -> str:
@@ -169,6 +223,30 @@ class Notes:
     """Footnotes of one table: equal sentences share a number."""
 
     numbers: dict[str, int] = field(default_factory=dict)
+    definitions: Mapping[str, str] = field(default_factory=dict)
+    control_of: str = ""
+    """Both are told once for the whole table, without marks."""
+    control_told: bool = False
+    """Whether some control stands without its name beside it."""
+
+    @property
+    def of_all(self) -> list[str]:
+        """What is told once for the whole table."""
+        columns = [f"{population('coverage', of)}: {what}" for of, what in self.definitions.items()]
+        return [*columns, f"control: {self.control_of}"] if self.control_told and self.control_of else columns
+
+    def asides(self, line: Line, shown: Sequence[str]) -> Iterator[str]:
+        """What else is particular to a line."""
+        return line.asides(shown, self.definitions, self.control_of)
+
+    def control(self, measure: Measure) -> list[str]:
+        """What the control of a figure is of, where the table has more than one kind."""
+        self.control_told = True
+        return [f"control: {measure.control_of}"] if measure.control_of not in {"", self.control_of} else []
+
+    def copy(self) -> Notes:
+        """One to try a setting with."""
+        return replace(self, numbers=dict(self.numbers))
 
     def number(self, sentence: str) -> int:
         """The number of `sentence`, from 1, in order of first use."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from qdcgen.report import figures
 from qdcgen.report.grid import TABLES, Notes, grids, population
+from qdcgen.report.sheets import sheets
 from qdcgen.safe import printable
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from qdcgen.report.contents import Calls, Confusion, GateResult, LedgerLine, Report
     from qdcgen.report.grid import Grid, Line
+    from qdcgen.report.sheets import Sheet
     from qdcgen.rows import Measure
 
 __all__ = ["markdown"]
@@ -56,8 +58,12 @@ def markdown(report: Report) -> str:
     if report.ledger:
         blocks += _ledger(report.ledger)
     for grid in grids(report.measures):
-        covered, agreeing = grid.parted()
-        blocks += [f"## {grid.table.capitalize()}", *_grid(covered, f"{TABLES[grid.table].capitalize()}.")]
+        shown, agreeing, apart = grid.parted()
+        blocks.append(f"## {grid.table.capitalize()}")
+        if shown.lines or not (agreeing.lines or apart.lines):
+            blocks += _grid(shown, f"{TABLES[grid.table].capitalize()}.")
+        for sheet in sheets(apart):
+            blocks += _sheet(sheet)
         if agreeing.lines:
             blocks += [f"### {agreeing.agreement.capitalize()}", *_grid(agreeing)]
         if grid.table == "coverage" and report.confused:
@@ -118,7 +124,7 @@ def _grid(grid: Grid, question: str = "") -> Iterator[str]:
     if not grid.lines:
         yield "Nothing measured."
         return
-    notes = Notes()
+    notes = Notes(definitions=grid.definitions, control_of=grid.control_of)
     shown = grid.populations
     rows = [_row(line, shown, notes) for _, lines in grid.groups for line in lines]
     headers = ["measure", "axis", *(f"{_code(population(grid.table, of), 60)} (95 %)" for of in shown), "n", "control"]
@@ -127,8 +133,23 @@ def _grid(grid: Grid, question: str = "") -> Iterator[str]:
     yield _table(headers, [False, False, *([True] * len(shown)), True, True], rows)
     if grid.missing:
         yield "\n".join(_missing(line, measure, others) for line, measure, others in grid.told_missing())
+    if notes.of_all:
+        yield "\n".join(f"- {_prose(sentence)}" for sentence in notes.of_all)
     if notes.numbers:
         yield "<br>\n".join(f"<sup>{number}</sup> {_prose(note)}" for note, number in notes.numbers.items())
+
+
+def _sheet(sheet: Sheet) -> Iterator[str]:
+    yield f"### {_prose(sheet.title[0].upper() + sheet.title[1:])}"
+    if sheet.rows:
+        rows = [
+            [_code(row.name), *(_angles(f"{figure} ({below})" if below else figure) for figure, below in row.cells)]
+            for row in sheet.rows
+        ]
+        headers = ["axis", *(header.replace("\n", " ") for header in sheet.headers)]
+        yield _table(headers, [False, *(place not in sheet.words for place in range(len(sheet.headers)))], rows)
+    if sheet.notes:
+        yield "\n".join(f"- {_prose(note)}" for note in sheet.notes)
 
 
 def _confused(confused: Sequence[Confusion]) -> Iterator[str]:
@@ -154,14 +175,14 @@ def _row(line: Line, shown: Sequence[str], notes: Notes) -> list[str]:
 
     spoken = line.spokesman(shown)
     unit = f", {_prose(line.unit, 40)}" if line.unit not in {"", "share", line.name} else ""
-    cells = [_prose(line.name, 120) + unit + marks(line.asides(shown)), _code(line.axis)]
+    cells = [_prose(line.name, 120) + unit + marks(notes.asides(line, shown)), _code(line.axis)]
     for of in shown:
         measure = line.by.get(of)
         bounds = "" if measure is None else figures.interval(measure)
         value = "" if measure is None else _angles(figures.value(measure, measure.value))
         cells.append(f"{value} ({bounds})" if bounds else value)
     control = "" if spoken.control is None else figures.value(spoken, spoken.control)
-    of_what = marks([f"control: {spoken.control_of}"] if control and spoken.control_of else [])
+    of_what = marks(notes.control(spoken) if control else [])
     return [*cells, figures.count(spoken.n) if spoken.n else "", _angles(control) + of_what]
 
 

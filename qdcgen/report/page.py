@@ -62,10 +62,13 @@ def indented(inside: RenderableType, by: int) -> RenderableType:
 def quiet_table(*headers: tuple[str, str], widths: Sequence[int | None] = (), rule: bool = True) -> Table:
     """A table with nothing but a rule under its header. `headers` are (text, `left` or `right`); two columns apart.
 
+    A line break in a header, which is never of data, is one on the page.
+
     Columns right of the first neither wrap nor shrink where `widths` gives their width.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     shape = Table(
         box=SIMPLE_HEAD if rule else None,
@@ -79,7 +82,7 @@ def quiet_table(*headers: tuple[str, str], widths: Sequence[int | None] = (), ru
     for place, (text, side) in enumerate(headers):
         width = widths[place] if place < len(widths) else None
         shape.add_column(
-            words(text),
+            Text("\n").join(map(words, text.split("\n"))),
             justify="right" if side == "right" else "left",
             width=width,
             no_wrap=bool(place and width),

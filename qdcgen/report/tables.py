@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from qdcgen.report.contents import Confusion
     from qdcgen.report.grid import Grid
     from qdcgen.report.page import Page
+    from qdcgen.report.sheets import Sheet
     from qdcgen.rows import Measure
 
-__all__ = ["add_confused", "add_grid"]
+__all__ = ["add_confused", "add_grid", "add_sheet"]
 
 _BARRED = ("coverage", "quality")
 """Tables in which a share is a part of something, so that a bar says what its figure says."""
@@ -39,7 +41,7 @@ def add_grid(page: Page, grid: Grid, more: str) -> None:
     grid, silent = grid.without_figures()
     if not grid.lines and not silent:
         page.add(words("nothing measured", "dim"))
-    notes = Notes()
+    notes = Notes(definitions=grid.definitions, control_of=grid.control_of)
     for shown in _side_by_side(grid, page.width):
         page.add(_set(grid, shown, page.width, notes))
     for line, measure, others in grid.told_missing():
@@ -48,10 +50,51 @@ def add_grid(page: Page, grid: Grid, more: str) -> None:
         heading = f"missing from {line.name}{axis}{landed}: {figures.count(len(measure.missing))}{others}"
         names = words(listed(measure.missing, more), most=1200)
         page.add(words(heading, "yellow", most=3 * _LONGEST_LABEL), indented(names, 2))
+    for sentence in notes.of_all:
+        page.add(hanging("·", words(sentence, "dim", most=600)))
     for sentence, number in notes.numbers.items():
         page.add(hanging(superscript(number), words(sentence, "dim", most=600)))
     for reason, untold in silent.items():
         page.add(hanging("–", words(f"{', '.join(map(printable, untold))}: {reason}", "dim", most=600)))
+
+
+def add_sheet(page: Page, sheet: Sheet) -> None:
+    """Add a table of one row per axis to the page; columns that do not fit are set below, as a table of their own."""
+    page.add("", words(sheet.title, most=_LONGEST_LABEL))
+    label_width = max((2 * row.depth + len(_clipped(row.label)) for row in sheet.rows), default=0)
+    columns = _sheet_columns(sheet, spare=True)
+    if sum(_GAP + column.width for column in columns) + label_width > page.width:
+        columns = _sheet_columns(sheet, spare=False)
+    while columns and sheet.rows:
+        fitting = 1
+        while (
+            fitting < len(columns)
+            and sum(_GAP + column.width for column in columns[: fitting + 1]) + _LEAST_LABEL <= page.width
+        ):
+            fitting += 1
+        setting = _Setting([(2 * row.depth, row.label) for row in sheet.rows], columns=columns[:fitting])
+        page.add(setting.table(page.width, ""))
+        columns = columns[fitting:]
+    for note in sheet.notes:
+        page.add(hanging("·", words(note, "dim", most=1200)))
+
+
+def _sheet_columns(sheet: Sheet, *, spare: bool) -> list[_Column]:
+    high = max(header.count("\n") for header in sheet.headers)
+    columns = []
+    for place, header in enumerate(sheet.headers):
+        said = place in sheet.words
+        column = _Column("\n" * (high - header.count("\n")) + header, "left" if said else "right")
+        for row in sheet.rows:
+            figure, below = row.cells[place]
+            column.cells.append((figure, _tight(below) if spare or place not in sheet.spare else ""))
+        columns.append(column)
+    return columns
+
+
+def _tight(interval: str) -> str:
+    """`0.168–0.282` as `.168–.282`: of six intervals in a row every cell counts."""
+    return re.sub(r"(?<![\d.])0(?=\.\d)", "", interval.replace(" – ", "–")) if "–" in interval else interval
 
 
 def add_confused(page: Page, confused: Sequence[Confusion]) -> None:
@@ -107,7 +150,9 @@ class _Column:
         """Cells that the widest line takes."""
         from rich.cells import cell_len
 
-        return max(cell_len(text) for text in [self.header, *(text for cell in self.cells for text in cell)])
+        return max(
+            cell_len(text) for text in [*self.header.split("\n"), *(text for cell in self.cells for text in cell)]
+        )
 
     def text(self, row: int) -> Text:
         """The cell of a row."""
@@ -157,11 +202,12 @@ class _Setting:
 def _set(grid: Grid, shown: Sequence[str], width: int, notes: Notes) -> Table:
     """The widest setting that leaves its labels whole; failing that the narrowest, with labels that wrap."""
     for inline, barred in ((True, True), (False, True), (False, False)):
-        tried = Notes(dict(notes.numbers))
+        tried = notes.copy()
         setting = _setting(grid, shown, tried, inline=inline, barred=barred)
         if setting.label_width() <= setting.room(width):
             break
     notes.numbers.update(tried.numbers)
+    notes.control_told |= tried.control_told
     return setting.table(width, "" if len(shown) == 1 else "95 % interval below")
 
 
@@ -186,7 +232,7 @@ def _setting(grid: Grid, shown: Sequence[str], notes: Notes, *, inline: bool, ba
             spoken = line.spokesman(shown)
             name = _clipped(line.name) + (f" · {_clipped(line.axis)}" if line.axis and not headed else "")
             unit = f", {_clipped(line.unit)}" if line.unit not in {"", "share", line.name} else ""
-            setting.labels.append((2 if headed else 0, name + unit + _marks(line.asides(shown), notes)))
+            setting.labels.append((2 if headed else 0, name + unit + _marks(notes.asides(line, shown), notes)))
             for of, column in values.items():
                 column.cells.append(_value(line.by.get(of), alone=len(shown) == 1))
             bars.cells.append(_bar(spoken))
@@ -238,4 +284,4 @@ def _control(measure: Measure, notes: Notes, inline: int) -> tuple[str, ...]:
     figure = figures.value(measure, measure.control)
     if inline:
         return (f"{figure:>{inline}}  {figures.clip(printable(measure.control_of), 40)}".rstrip(),)
-    return (figure + _marks([f"control: {measure.control_of}"] if measure.control_of else [], notes),)
+    return (figure + _marks(notes.control(measure), notes),)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from qdcgen.report import figures
 from qdcgen.report.grid import TABLES, grids
 from qdcgen.report.page import Page, columns, hanging, indented, listed, quiet_table, words
-from qdcgen.report.tables import add_confused, add_grid
+from qdcgen.report.sheets import sheets
+from qdcgen.report.tables import add_confused, add_grid, add_sheet
 from qdcgen.safe import printable
 
 if TYPE_CHECKING:
@@ -32,8 +33,11 @@ def terminal(report: Report, *, width: int = 80, colour: bool) -> str:
         _add_calls(page, report.calls)
     for grid in grids(report.measures):
         page.heading(grid.table, TABLES[grid.table])
-        covered, agreeing = grid.parted()
-        add_grid(page, covered, more)
+        shown, agreeing, apart = grid.parted()
+        if shown.lines or not (agreeing.lines or apart.lines):
+            add_grid(page, shown, more)
+        for sheet in sheets(apart):
+            add_sheet(page, sheet)
         if agreeing.lines:
             page.add("", words(agreeing.agreement))
             add_grid(page, agreeing, more)

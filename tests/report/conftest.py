@@ -6,6 +6,7 @@ import difflib
 import math
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,61 @@ def _gate(name: str, bound: str, value: float | None, line: int, message: str = 
     table, _, measure = name.partition(".")
     holds = not message
     return GateResult(table, measure, bound, value, holds, "recipes/bank-support.yaml", line, message)
+
+
+def _axis(axis: str, told: tuple[float | None, ...], verdict: str, note: str, kind: str = "") -> list[Measure]:
+    """The figures of the metric `effects` for one axis: explained, read back, by chance, lost, adjusted p."""
+    explained, read, chance, lost, p = told
+    measure = partial(Measure, "diversity", n=1990, axis=axis, embedder=BGE)
+
+    def around(x: float | None) -> Any:
+        return {"interval": None if x is None else (x - 0.014, x + 0.016), "range": (-1, 1)}
+
+    below = {"control": 0.004, "control_of": "19 of 20 shuffles stay below"}
+    shuffled = {"control": 0.002, "control_of": "shuffled values", "note": "share of the Vendi score at 50 texts"}
+    few = {"note": "too few: needs two values with 20 rows each"}
+    bound = {"control": 0.05, "control_of": "decorative above"}
+    said = f"{axis} is {verdict}; p 0.003 of 999 shuffles, adjusted for 4 axes; {note}"
+    return [
+        measure("share explained", explained, unit="ε²", note=kind, **around(explained), **below),
+        measure("read back", read, control=chance, control_of="commonest value", note="held out; …", **around(read)),
+        measure("lost when frozen", lost, **around(lost), **(few if lost is None else shuffled)),
+        measure("effect", p, unit="adjusted p", note=said, interval=(p and p * 0.8, p), **bound),
+    ]
+
+
+def _copied(axis: str, hits: int, chance: float) -> list[Measure]:
+    share = hits / 2000
+    told = f"{'leaking' if share > 0.01 else 'no more than chance'}: {hits} its name as a label" if hits else ""
+    between = (share * 0.7, share * 1.3 + 0.002)
+    other = {"control": chance, "control_of": "values of other rows", "note": told}
+    return [Measure("diversity", "copied", share, n=2000, axis=axis, interval=between, **other)]
+
+
+def _positions(axis: str, *, known: bool) -> list[Measure]:
+    """The figures of the metric `positions` for one layer: a struct of two numbers whose texts are read, or a number."""
+    names = ("support coverage", "hull", "closest pair", "mean distance", "largest empty ball", "KL to Sobol")
+    drawn, read = (1.0, 0.995, 0.00417, 0.333, 0.00347, 0.000216), (0.71, 0.402, 0.00011, 0.21, 0.0871, 0.31)
+    uniform = (0.837, 0.99, 1.1e-05, 0.34, 0.014, 0.00513)
+    span = {"range": (0, math.inf), "control_of": "uniform drawing"}
+    where = "500 positions in 2 dimensions: risk, patience" if known else "500 positions"
+    untold = "the texts do not tell where they stand: no position is read back better than by chance"
+    r2 = partial(Measure, "coverage", "position read back", n=500, of="landed", unit="R²", embedder=BGE)
+    fits = {"range": (-math.inf, 1), "control": -0.02, "control_of": "shuffled positions", "note": "held out, 5 folds"}
+    between = (0.352, 0.47) if known else (-0.388, -0.0713)
+    return [
+        *(
+            Measure("coverage", name, x, n=500, axis=axis, control=y, note=where, **span)
+            for name, x, y in zip(names, drawn, uniform, strict=True)
+        ),
+        *(r2(sum(between) / 2, axis=f"{axis}{of}", interval=between, **fits) for of in ((".risk", ".patience") if known else ("",))),
+        *(
+            Measure("coverage", name, x, n=500, axis=axis, of="landed", control=y, note="read from the texts …", **span)
+            if known
+            else Measure("coverage", name, None, n=500, axis=axis, of="landed", note=untold)
+            for name, x, y in zip(names, read, uniform, strict=True)
+        ),
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -188,41 +244,22 @@ def bank() -> Report:
             ),
             Measure("diversity", "distinct 3-grams", 0.43 + shift, n=n, interval=(0.42 + shift, 0.44 + shift), of=of),
         ]
+    diversity += _axis("mood", (0.12, 0.71, 0.33, 0.081, 0.006), "effective", "3 values, shuffled within mixes")
+    diversity += _copied("mood", 37, 0.004)
+    diversity += _axis("tools", (-0.002, 0.251, 0.25, 0.004, 1.0), "decorative", "4 values, shuffled within mixes")
+    diversity += _copied("tools", 0, 0.0)
+    over = "shuffled over all rows: too few rows a mix, so a topic may be part of it"
+    diversity += _axis("situation.where they meet", (0.034, 0.31, 0.3, None, 0.02), "effective", f"9 values, {over}")
+    diversity += _axis(
+        "situation.hour", (0.003, 0.29, 0.2, -0.004, 0.3), "unclear (…)", f"5 values, {over}", "in fifths"
+    )
     diversity += [
-        Measure(
-            "diversity",
-            "explained",
-            0.12,
-            axis="mood",
-            n=2000,
-            interval=(0.1, 0.14),
-            embedder=BGE,
-            control=0.001,
-            control_of="layer shuffled within mix",
-        ),
-        Measure(
-            "diversity",
-            "read back",
-            0.71,
-            axis="mood",
-            n=2000,
-            interval=(0.69, 0.73),
-            control=0.33,
-            control_of="chance",
-        ),
-        Measure(
-            "diversity",
-            "explained",
-            0.002,
-            axis="tools",
-            n=2000,
-            interval=(0.0, 0.004),
-            embedder=BGE,
-            control=0.002,
-            control_of="layer shuffled within mix",
-            note="decorative: it changes nothing that can be measured",
-        ),
+        Measure("diversity", name, None, n=2000, axis=axis, embedder=BGE, note="too few: 2,000 values over 2,000 rows")
+        for axis in ("situation.name", "persona")
+        for name in ("share explained", "read back", "lost when frozen", "effect")
     ]
+    diversity += _copied("situation", 0, 0.0) + _copied("persona", 2, 0.001)
+    coverage += _positions("persona", known=True) + _positions("age", known=False)
     complexity = [
         Measure(
             "complexity",
@@ -325,6 +362,13 @@ def hostile() -> Report:
         )
         for x, of in zip(
             values, ("raw", "kept", HOSTILE, "b" * 300, "/data/one.jsonl", "/data/two.jsonl", "anchor"), strict=True
+        )
+    ]
+    measures += [
+        replace(measures[0], table=table, name=name, of="kept")
+        for table, name in (
+            *(("diversity", name) for name in ("share explained", "read back", "lost when frozen", "effect", "copied")),
+            *(("coverage", name) for name in ("support coverage", "hull", "KL to Sobol", "position read back")),
         )
     ]
     ledger = [LedgerLine(axis, HOSTILE, 1, 1, 1, 1, {HOSTILE: 1}, 1, 1, 1) for axis in ("", HOSTILE)]

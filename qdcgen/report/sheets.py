@@ -1,0 +1,266 @@
+"""What is told axis by axis instead of figure by figure: what each axis does to the text, where numbers of a layer lie.
+
+Five figures an axis and six a layer would be sixty lines of a table in which populations stand side by side: here each
+axis has one row, what holds for all of them is said once below, and intervals or controls are a second, dim line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qdcgen.report import figures
+from qdcgen.report.grid import DOES, LIES, READ_BACK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from qdcgen.report.grid import Grid
+    from qdcgen.rows import Measure
+
+__all__ = ["Cell", "Row", "Sheet", "sheets"]
+
+Cell = tuple[str, str]
+"""A figure, and its interval or control; both may be empty."""
+
+_EXPLAINED, _READ, _LOST, _EFFECT, _COPIED = DOES
+_VERDICT = re.compile(r"effective|unclear|decorative")
+_SHUFFLES = re.compile(r" of (\d+) shuffles")
+_WITHIN = re.compile(r"shuffled ((?:over all rows|within mixes).*)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One axis, layer, or part of a struct."""
+
+    depth: int
+    """0, or 1 for a part that stands below its struct."""
+    label: str
+    name: str
+    """The label where nothing stands above it: with its struct."""
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table of its own with one row per axis."""
+
+    title: str
+    headers: tuple[str, ...]
+    """Of the columns beside the label; a line break where a header may take two lines."""
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    """Sentences for below the table, each of all rows or naming those that it is of."""
+    words: frozenset[int] = frozenset()
+    """Columns of words, set left; those of figures are set right."""
+    spare: frozenset[int] = frozenset()
+    """Columns whose second line is the first to go where there is little room."""
+
+
+def sheets(grid: Grid) -> list[Sheet]:
+    """One sheet per population of what `Grid.parted` splits off as told axis by axis."""
+    build = _does if grid.table == "diversity" else _lies
+    found: dict[str, list[Measure]] = {}
+    for line in grid.lines:
+        for of, measure in line.by.items():
+            # where the texts of accepted rows lie is a population of its own; of a file it is not
+            found.setdefault("kept" if of == "landed" else of, []).append(measure)
+    return [build(measures, "" if of == "kept" or len(found) == 1 else f" ({of})") for of, measures in found.items()]
+
+
+# ── what each axis does to the text ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _does(measures: Sequence[Measure], of: str) -> Sheet:
+    by: dict[str, dict[str, Measure]] = {}
+    for measure in measures:
+        by.setdefault(measure.axis, {})[measure.name] = measure
+    silent = {axis for axis, own in by.items() if _EXPLAINED in own and own[_EXPLAINED].value is None}
+    structs: dict[str, list[str]] = {}
+    for axis in by:
+        whole = axis.partition(".")[0]
+        structs.setdefault(whole, []).extend([] if axis == whole else [axis])
+    rows = []
+    for whole, parts in structs.items():
+        shown = [part for part in parts if part not in silent]
+        if shown or (not parts and whole not in silent):
+            rows.append(Row(0, whole, whole, _does_cells(by.get(whole, {}))))
+        rows += [Row(1, part.partition(".")[2], part, _does_cells(by[part])) for part in shown]
+    return Sheet(
+        f"what each axis does to the text{of}{_rows(own[_EXPLAINED] for own in by.values() if _EXPLAINED in own)}",
+        ("explained\nε²", "read\nback", "by\nchance", "lost when\nfrozen", "p", "copied", "verdict"),
+        tuple(rows),
+        tuple(_does_notes(by, silent) if rows else _grouped(by, _EXPLAINED)),
+        words=frozenset({6}),
+        spare=frozenset({4, 5}),
+    )
+
+
+def _does_cells(own: Mapping[str, Measure]) -> tuple[Cell, ...]:
+    explained, read, lost, effect, copied = (_cell(own.get(name)) for name in DOES)
+    chance = (_control(own.get(_READ)), "")
+    told = own[_EFFECT].note.removeprefix(f"{own[_EFFECT].axis} is ") if _EFFECT in own else ""
+    word = _VERDICT.search(told)
+    leaking = "leaking" if _COPIED in own and own[_COPIED].note.startswith("leaking") else ""
+    verdict = (word[0], leaking) if word else (leaking, "")
+    return (explained, read, chance, lost, effect, copied, verdict)
+
+
+def _does_notes(by: Mapping[str, Mapping[str, Measure]], silent: set[str]) -> Iterable[str]:
+    def controls(name: str) -> str:
+        found = [m for own in by.values() if (m := own.get(name)) is not None and m.control is not None]
+        return _span(figures.value(m, m.control) for m in sorted(found, key=lambda m: m.control or 0))
+
+    effects = [own[_EFFECT] for own in by.values() if _EFFECT in own]
+    least = min((int(n[1]) for one in effects if (n := _SHUFFLES.search(one.note))), default=0)
+    adjusted = f", adjusted for {len(effects)} axes" if len(effects) > 1 else ""
+    shuffled: dict[str, list[str]] = {}
+    for one in effects:
+        if within := _WITHIN.search(one.note):
+            shuffled.setdefault(within[1], []).append(one.axis)
+    yield (
+        "explained: share of the texts' variation beyond chance, of a layer beyond its mix too; "
+        f"19 of 20 shuffles stay below {controls(_EXPLAINED)}"
+    )
+    yield "read back: held out; by chance: the commonest value or shuffled values, whichever is better"
+    yield (
+        "lost when frozen: share of the Vendi score that as many rows with one value lack; "
+        f"shuffled values: {controls(_LOST)}"
+    )
+    yield (
+        f"p: {f'{least} shuffles at least' if least else 'of shuffled values'}{adjusted}; shuffled "
+        + "; ".join(f"{within}: {', '.join(axes)}" for within, axes in shuffled.items())
+    )
+    yield (
+        "copied: rows with its name as a label, five words of its value or its drawn numbers; "
+        f"values of other rows: {controls(_COPIED)}"
+    )
+    yield (
+        "effective: p of 0.05 at most; unclear: more, but read back surely better than by chance; decorative: neither; "
+        "leaking: surely copied by 1 % of rows more than by chance"
+    )
+    kinds: dict[str, list[str]] = {}
+    for axis, own in by.items():
+        if axis not in silent and _EXPLAINED in own and own[_EXPLAINED].note:
+            kinds.setdefault(own[_EXPLAINED].note, []).append(axis)
+    yield from (f"{kind}: {', '.join(axes)}" for kind, axes in kinds.items())
+    yield from (f"{axis}, {own[_COPIED].note}" for axis, own in by.items() if _leaks(own))
+    yield from _embedders(one for own in by.values() for one in own.values())
+    yield from _grouped(by, _EXPLAINED)
+    yield from (
+        f"lost when frozen, {line}"
+        for line in _grouped({axis: own for axis, own in by.items() if axis not in silent}, _LOST)
+    )
+
+
+def _leaks(own: Mapping[str, Measure]) -> bool:
+    return _COPIED in own and own[_COPIED].note.startswith("leaking")
+
+
+# ── where the numbers of a layer lie ────────────────────────────────────────────────────────────────────────────────
+
+
+def _lies(measures: Sequence[Measure], of: str) -> Sheet:
+    drawn: dict[str, dict[str, Measure]] = {}
+    read: dict[str, dict[str, Measure]] = {}
+    told = [one for one in measures if one.name == READ_BACK]
+    for one in measures:
+        if one.name != READ_BACK:
+            first = drawn.setdefault(one.axis, {})
+            # of a file both have its name: what was drawn comes first
+            (read.setdefault(one.axis, {}) if one.of == "landed" or one.name in first else first)[one.name] = one
+    rows = []
+    for axis, own in drawn.items():
+        known = [
+            (source, figures_of)
+            for source, figures_of in (("drawn", own), ("read", read.get(axis, {})))
+            if any(one.value is not None for one in figures_of.values())
+        ]
+        for source, figures_of in known:
+            label = axis if source == known[0][0] else ""
+            rows.append(Row(0, label, axis, ((source, ""), *(_beside(figures_of.get(name)) for name in LIES))))
+    return Sheet(
+        f"where the numbers of a layer lie{of}{_rows(one for own in drawn.values() for one in own.values())}",
+        (
+            "from",
+            "support\ncoverage",
+            "hull",
+            "closest\npair",
+            "mean\ndistance",
+            "largest\nempty\nball",
+            "KL to\nSobol",
+        ),
+        tuple(rows),
+        tuple(_lies_notes(drawn, read, told)),
+        words=frozenset({0}),
+    )
+
+
+def _lies_notes(
+    drawn: Mapping[str, Mapping[str, Measure]], read: Mapping[str, Mapping[str, Measure]], told: Sequence[Measure]
+) -> Iterable[str]:
+    some = any(one.value is not None for own in read.values() for one in own.values())
+    controls = dict.fromkeys(one.control_of for own in drawn.values() for one in own.values() if one.control_of)
+    if controls:
+        lower = "; read: drawn to the middle, so a lower bound of the cover" if some else ""
+        yield f"below each figure: {', '.join(controls)} of as many; closest pair and mean: distance{lower}"
+    for axis, own in drawn.items():
+        if dimensions := next((one.note for one in own.values() if one.value is not None and " in " in one.note), ""):
+            yield f"{axis}: {dimensions}"
+    known = [one for one in told if one.value is not None]
+    if known:
+        chance = _span(figures.value(one, one.control) for one in known if one.control is not None)
+        each = (
+            f"{one.axis} {figures.value(one, one.value)}{f' ({between})' if (between := figures.interval(one)) else ''}"
+            for one in known
+        )
+        by = f"; shuffled positions: {chance}" if chance else ""
+        yield f"R² of positions read back, held out (0 or less: no better than their mean){by}: {', '.join(each)}"
+    yield from _embedders(told)
+    yield from _grouped({one.axis: {READ_BACK: one} for one in told}, READ_BACK)
+    yield from _grouped(drawn, *LIES)
+    # where nothing was drawn, that says it all
+    yield from _grouped({axis: own for axis, own in read.items() if axis in drawn}, *LIES, of="read, ")
+
+
+# ── both ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _cell(measure: Measure | None) -> Cell:
+    return ("", "") if measure is None else (figures.value(measure, measure.value), figures.interval(measure))
+
+
+def _control(measure: Measure | None) -> str:
+    return "" if measure is None or measure.control is None else figures.value(measure, measure.control)
+
+
+def _beside(measure: Measure | None) -> Cell:
+    return ("", "") if measure is None else (figures.value(measure, measure.value), _control(measure))
+
+
+def _rows(measures: Iterable[Measure]) -> str:
+    """`, n 200`, or from the least to the most."""
+    counts = sorted({measure.n for measure in measures if measure.value is not None})
+    return f", n {_span(map(figures.count, counts))}" if counts else ""
+
+
+def _span(written: Iterable[str]) -> str:
+    found = list(dict.fromkeys(written))
+    return f"{found[0]} to {found[-1]}" if len(found) > 1 else "".join(found)
+
+
+def _embedders(measures: Iterable[Measure]) -> Iterable[str]:
+    yield from (f"embedder: {name}" for name in dict.fromkeys(one.embedder for one in measures if one.embedder))
+
+
+def _grouped(by: Mapping[str, Mapping[str, Measure]], *names: str, of: str = "") -> list[str]:
+    """Why these figures are missing: once for all the axes that lack them for one reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for axis, own in by.items():
+        lacking = [own[name] for name in names if name in own and own[name].value is None]
+        for reason in dict.fromkeys(one.note or "not computed; the metric does not say why" for one in lacking):
+            these = [one.name for one in lacking if one.note == reason or not one.note]
+            which = f"{', '.join(these)}, " if len(these) < sum(name in own for name in names) else ""
+            found.setdefault((which, reason), []).append(axis)
+    return [f"{of}{which}{', '.join(axes)}: {reason}" for (which, reason), axes in found.items()]
