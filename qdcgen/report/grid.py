@@ -62,8 +62,8 @@ class Line:
     def asides(self, shown: Sequence[str], said: Mapping[str, str], control_of: str) -> Iterator[str]:
         """What a reader must know about this line that fits no column, one sentence each.
 
-        In the table of coverage, where three populations have notes, all of them are one sentence. `said` and
-        `control_of` are told of the whole table: see `Grid.definitions` and `Grid.control_of`.
+        `said` and `control_of` are told of the whole table: see `Grid.definitions` and `Grid.control_of`. Where columns
+        are defined, which is where three populations have notes of their own, these are one sentence.
         """
         spoken = self.spokesman(shown)
         measures = [self.by[of] for of in shown if of in self.by]
@@ -75,7 +75,7 @@ class Line:
             yield from (note for note in set(notes.values()) if note)
             notes = dict.fromkeys(notes, "")
         by: dict[str, list[str]] = {}
-        if spoken.table == "coverage":
+        if said:
             for of, note in notes.items():
                 by.setdefault(", ".join(filter(None, (note, differing.pop(of)))), []).append(of)
             if joined := "; ".join(f"{', '.join(of)}: {told}" for told, of in by.items() if told):

@@ -133,10 +133,10 @@ def _grid(grid: Grid, question: str = "") -> Iterator[str]:
     yield _table(headers, [False, False, *([True] * len(shown)), True, True], rows)
     if grid.missing:
         yield "\n".join(_missing(line, measure, others) for line, measure, others in grid.told_missing())
-    if notes.of_all:
-        yield "\n".join(f"- {_prose(sentence)}" for sentence in notes.of_all)
-    if notes.numbers:
-        yield "<br>\n".join(f"<sup>{number}</sup> {_prose(note)}" for note, number in notes.numbers.items())
+    below = [_prose(sentence) for sentence in notes.of_all]
+    below += [f"<sup>{number}</sup> {_prose(note)}" for note, number in notes.numbers.items()]
+    if below:
+        yield "<br>\n".join(below)
 
 
 def _sheet(sheet: Sheet) -> Iterator[str]:

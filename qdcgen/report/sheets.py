@@ -102,7 +102,7 @@ def _does_cells(own: Mapping[str, Measure]) -> tuple[Cell, ...]:
     chance = (_control(own.get(_READ)), "")
     told = own[_EFFECT].note.removeprefix(f"{own[_EFFECT].axis} is ") if _EFFECT in own else ""
     word = _VERDICT.search(told)
-    leaking = "leaking" if _COPIED in own and own[_COPIED].note.startswith("leaking") else ""
+    leaking = "leaking" if _leaks(own) else ""
     verdict = (word[0], leaking) if word else (leaking, "")
     return (explained, read, chance, lost, effect, copied, verdict)
 
@@ -112,7 +112,7 @@ def _does_notes(by: Mapping[str, Mapping[str, Measure]], silent: set[str]) -> It
         found = [m for own in by.values() if (m := own.get(name)) is not None and m.control is not None]
         return _span(figures.value(m, m.control) for m in sorted(found, key=lambda m: m.control or 0))
 
-    effects = [own[_EFFECT] for own in by.values() if _EFFECT in own]
+    effects = [own[_EFFECT] for own in by.values() if _EFFECT in own and own[_EFFECT].value is not None]
     least = min((int(n[1]) for one in effects if (n := _SHUFFLES.search(one.note))), default=0)
     adjusted = f", adjusted for {len(effects)} axes" if len(effects) > 1 else ""
     shuffled: dict[str, list[str]] = {}
@@ -121,7 +121,7 @@ def _does_notes(by: Mapping[str, Mapping[str, Measure]], silent: set[str]) -> It
             shuffled.setdefault(within[1], []).append(one.axis)
     yield (
         "explained: share of the texts' variation beyond chance, of a layer beyond its mix too; "
-        f"19 of 20 shuffles stay below {controls(_EXPLAINED)}"
+        f"19 of 20 shuffles stay below {controls(_EXPLAINED)}; intervals: 95 %"
     )
     yield "read back: held out; by chance: the commonest value or shuffled values, whichever is better"
     yield (
@@ -129,8 +129,8 @@ def _does_notes(by: Mapping[str, Mapping[str, Measure]], silent: set[str]) -> It
         f"shuffled values: {controls(_LOST)}"
     )
     yield (
-        f"p: {f'{least} shuffles at least' if least else 'of shuffled values'}{adjusted}; shuffled "
-        + "; ".join(f"{within}: {', '.join(axes)}" for within, axes in shuffled.items())
+        f"p: {f'{least} shuffles at least' if least else 'of shuffled values'}{adjusted}"
+        + "".join(f"; shuffled {within}{axes}" for within, axes in _few(shuffled))
     )
     yield (
         "copied: rows with its name as a label, five words of its value or its drawn numbers; "
@@ -152,6 +152,14 @@ def _does_notes(by: Mapping[str, Mapping[str, Measure]], silent: set[str]) -> It
         f"lost when frozen, {line}"
         for line in _grouped({axis: own for axis, own in by.items() if axis not in silent}, _LOST)
     )
+
+
+def _few(kinds: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
+    """Each kind with its axes by name; of the most frequent one, the last, that it is all the others."""
+    first, *rest = sorted(kinds, key=lambda kind: -len(kinds[kind])) or [""]
+    yield from ((kind, f": {', '.join(kinds[kind])}") for kind in rest)
+    if first:
+        yield first, ": all others" if rest else ""
 
 
 def _leaks(own: Mapping[str, Measure]) -> bool:
@@ -204,7 +212,7 @@ def _lies_notes(
     controls = dict.fromkeys(one.control_of for own in drawn.values() for one in own.values() if one.control_of)
     if controls:
         lower = "; read: drawn to the middle, so a lower bound of the cover" if some else ""
-        yield f"below each figure: {', '.join(controls)} of as many; closest pair and mean: distance{lower}"
+        yield f"second figure: {', '.join(controls)} of as many; closest pair and mean: distance{lower}"
     for axis, own in drawn.items():
         if dimensions := next((one.note for one in own.values() if one.value is not None and " in " in one.note), ""):
             yield f"{axis}: {dimensions}"

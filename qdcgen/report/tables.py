@@ -61,20 +61,17 @@ def add_grid(page: Page, grid: Grid, more: str) -> None:
 def add_sheet(page: Page, sheet: Sheet) -> None:
     """Add a table of one row per axis to the page; columns that do not fit are set below, as a table of their own."""
     page.add("", words(sheet.title, most=_LONGEST_LABEL))
-    label_width = max((2 * row.depth + len(_clipped(row.label)) for row in sheet.rows), default=0)
-    columns = _sheet_columns(sheet, spare=True)
-    if sum(_GAP + column.width for column in columns) + label_width > page.width:
-        columns = _sheet_columns(sheet, spare=False)
-    while columns and sheet.rows:
-        fitting = 1
-        while (
-            fitting < len(columns)
-            and sum(_GAP + column.width for column in columns[: fitting + 1]) + _LEAST_LABEL <= page.width
-        ):
-            fitting += 1
-        setting = _Setting([(2 * row.depth, row.label) for row in sheet.rows], columns=columns[:fitting])
+    labels = [(2 * row.depth, row.label) for row in sheet.rows]
+    for spare, gap in ((True, _GAP), (False, _GAP), (False, 1)):
+        setting = _Setting(labels, columns=_sheet_columns(sheet, spare=spare), gap=gap)
+        if not labels or setting.label_width() <= setting.room(page.width):
+            break
+    left = setting.columns if labels else []
+    while left:
+        setting.columns, left = left, []
+        while len(setting.columns) > 1 and setting.room(page.width) < _LEAST_LABEL:
+            left.insert(0, setting.columns.pop())
         page.add(setting.table(page.width, ""))
-        columns = columns[fitting:]
     for note in sheet.notes:
         page.add(hanging("·", words(note, "dim", most=1200)))
 
@@ -172,6 +169,7 @@ class _Setting:
     headings: set[int] = field(default_factory=set)
     """Rows that are only the name of an axis."""
     columns: list[_Column] = field(default_factory=list)
+    gap: int = _GAP
 
     def label_width(self) -> int:
         """Cells that the widest label takes with its indent."""
@@ -181,7 +179,7 @@ class _Setting:
 
     def room(self, width: int) -> int:
         """Cells that the columns leave for the label."""
-        return width - sum(_GAP + column.width for column in self.columns)
+        return width - sum(self.gap + column.width for column in self.columns)
 
     def table(self, width: int, header: str) -> Table:
         """The table, `width` cells wide at most."""
@@ -192,6 +190,7 @@ class _Setting:
             *((column.header, column.side) for column in self.columns),
             widths=(label_width, *(column.width for column in self.columns)),
         )
+        table.padding = (0, self.gap - 1, 0, 0)  # the rule's box adds one
         for place, (indent, label) in enumerate(self.labels):
             style = "dim" if place in self.headings else ""
             cells = [column.text(place) for column in self.columns]
@@ -213,6 +212,7 @@ def _set(grid: Grid, shown: Sequence[str], width: int, notes: Notes) -> Table:
 
 def _setting(grid: Grid, shown: Sequence[str], notes: Notes, *, inline: bool, barred: bool) -> _Setting:
     """Fill the columns row by row, so that footnotes are numbered in reading order."""
+    inline = inline and not notes.control_of  # told once below the table
     values = {of: _Column(_header(population(grid.table, of), notes), "right") for of in shown}
     bars = _Column("", "left", style="cyan")
     intervals = _Column("95 %", "right", style="dim")

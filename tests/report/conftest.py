@@ -46,16 +46,16 @@ def _axis(axis: str, told: tuple[float | None, ...], verdict: str, note: str, ki
     def around(x: float | None) -> Any:
         return {"interval": None if x is None else (x - 0.014, x + 0.016), "range": (-1, 1)}
 
-    below = {"control": 0.004, "control_of": "19 of 20 shuffles stay below"}
-    shuffled = {"control": 0.002, "control_of": "shuffled values", "note": "share of the Vendi score at 50 texts"}
-    few = {"note": "too few: needs two values with 20 rows each"}
-    bound = {"control": 0.05, "control_of": "decorative above"}
+    below: dict[str, Any] = {"control": 0.004, "control_of": "19 of 20 shuffles stay below"}
+    shuffled: dict[str, Any] = {"control": 0.002, "control_of": "shuffled values", "note": "share of …"}
+    few: dict[str, Any] = {"note": "too few: needs two values with 20 rows each"}
+    bound: dict[str, Any] = {"control": 0.05, "control_of": "decorative above"}
     said = f"{axis} is {verdict}; p 0.003 of 999 shuffles, adjusted for 4 axes; {note}"
     return [
         measure("share explained", explained, unit="ε²", note=kind, **around(explained), **below),
         measure("read back", read, control=chance, control_of="commonest value", note="held out; …", **around(read)),
         measure("lost when frozen", lost, **around(lost), **(few if lost is None else shuffled)),
-        measure("effect", p, unit="adjusted p", note=said, interval=(p and p * 0.8, p), **bound),
+        measure("effect", p, unit="adjusted p", note=said, interval=None if p is None else (p * 0.8, p), **bound),
     ]
 
 
@@ -63,27 +63,28 @@ def _copied(axis: str, hits: int, chance: float) -> list[Measure]:
     share = hits / 2000
     told = f"{'leaking' if share > 0.01 else 'no more than chance'}: {hits} its name as a label" if hits else ""
     between = (share * 0.7, share * 1.3 + 0.002)
-    other = {"control": chance, "control_of": "values of other rows", "note": told}
+    other: dict[str, Any] = {"control": chance, "control_of": "values of other rows", "note": told}
     return [Measure("diversity", "copied", share, n=2000, axis=axis, interval=between, **other)]
 
 
 def _positions(axis: str, *, known: bool) -> list[Measure]:
-    """The figures of the metric `positions` for one layer: a struct of two numbers whose texts are read, or a number."""
+    """The figures of the metric `positions` for one layer: a struct of two numbers that are read back, or a number."""
     names = ("support coverage", "hull", "closest pair", "mean distance", "largest empty ball", "KL to Sobol")
     drawn, read = (1.0, 0.995, 0.00417, 0.333, 0.00347, 0.000216), (0.71, 0.402, 0.00011, 0.21, 0.0871, 0.31)
     uniform = (0.837, 0.99, 1.1e-05, 0.34, 0.014, 0.00513)
-    span = {"range": (0, math.inf), "control_of": "uniform drawing"}
+    span: dict[str, Any] = {"control_of": "uniform drawing"}
     where = "500 positions in 2 dimensions: risk, patience" if known else "500 positions"
     untold = "the texts do not tell where they stand: no position is read back better than by chance"
     r2 = partial(Measure, "coverage", "position read back", n=500, of="landed", unit="R²", embedder=BGE)
-    fits = {"range": (-math.inf, 1), "control": -0.02, "control_of": "shuffled positions", "note": "held out, 5 folds"}
+    fits: dict[str, Any] = {"range": (-math.inf, 1), "control": -0.02, "control_of": "shuffled positions"}
+    numbers = (".risk", ".patience") if known else ("",)
     between = (0.352, 0.47) if known else (-0.388, -0.0713)
     return [
         *(
             Measure("coverage", name, x, n=500, axis=axis, control=y, note=where, **span)
             for name, x, y in zip(names, drawn, uniform, strict=True)
         ),
-        *(r2(sum(between) / 2, axis=f"{axis}{of}", interval=between, **fits) for of in ((".risk", ".patience") if known else ("",))),
+        *(r2(sum(between) / 2, axis=f"{axis}{of}", interval=between, **fits) for of in numbers),
         *(
             Measure("coverage", name, x, n=500, axis=axis, of="landed", control=y, note="read from the texts …", **span)
             if known
@@ -365,11 +366,12 @@ def hostile() -> Report:
         )
     ]
     measures += [
-        replace(measures[0], table=table, name=name, of="kept")
-        for table, name in (
-            *(("diversity", name) for name in ("share explained", "read back", "lost when frozen", "effect", "copied")),
-            *(("coverage", name) for name in ("support coverage", "hull", "KL to Sobol", "position read back")),
-        )
+        replace(measures[0], table="diversity", name=name, of="kept")
+        for name in ("share explained", "read back", "lost when frozen", "effect", "copied")
+    ]
+    measures += [
+        replace(measures[0], name=name, of="kept")
+        for name in ("support coverage", "hull", "KL to Sobol", "position read back")
     ]
     ledger = [LedgerLine(axis, HOSTILE, 1, 1, 1, 1, {HOSTILE: 1}, 1, 1, 1) for axis in ("", HOSTILE)]
     gates = [replace(_gate("", HOSTILE, math.nan, 3, HOSTILE), table=HOSTILE, measure=HOSTILE, file=HOSTILE)]

@@ -135,6 +135,46 @@ def test_the_agreement_of_labels_is_called_so() -> None:
     assert "agreement of labels and landed\n" in terminal(Report("x", {}, rows), colour=False)
 
 
+def test_a_file_has_one_row_for_what_was_drawn_and_one_for_what_was_read() -> None:
+    told = [
+        Measure("coverage", "hull", value, n=60, of="rows", axis="age", control=0.9, control_of="uniform drawing")
+        for value in (0.75, 0.25)
+    ]
+    page = terminal(Report("x", {}, told), colour=False)
+    assert re.search(r"\nage +drawn +0.750\n +0.900\n +read +0.250\n", page)
+    assert "nothing measured" not in page.partition("diversity")[0]
+
+
+def test_axes_of_rows_and_of_an_anchor_are_told_apart() -> None:
+    told = [
+        Measure("diversity", "share explained", value, n=n, of=of, axis="mood", note=note)
+        for of, value, n, note in (("kept", 0.5, 90, ""), ("anchor", None, 9, "too few: 9 rows"))
+    ]
+    page = terminal(Report("x", {}, told), colour=False)
+    assert "what each axis does to the text, n 90\n" in page
+    assert "what each axis does to the text (anchor)\n· mood: too few: 9 rows\n" in page
+
+
+def test_a_copied_value_is_called_leaking_beside_the_verdict(bank: Report) -> None:
+    page = terminal(bank, colour=False)
+    assert re.search(r"\nmood .* effective\n.* leaking\n", page)
+    assert "mood, leaking: 37 its name as a label" in page
+
+
+def test_what_a_column_is_and_its_control_are_told_once_without_marks() -> None:
+    told = [
+        Measure("coverage", name, 0.5, n=40, of=of, axis=axis, note=note, control=0.4, control_of="uniform drawing")
+        for axis in ("topic", "tone")
+        for name in ("leaves", "nodes of level 1")
+        for of, note in (("planned", "what is wanted"), ("kept", "what rows were asked to be; and more"))
+    ]
+    page = terminal(Report("x", {}, told), colour=False)
+    assert page.count("what is wanted") == page.count("uniform drawing") == page.count("asked to be") == 1
+    assert "\n· asked: what is wanted\n· accepted: what rows were asked to be\n· control: uniform drawing\n" in page
+    assert "\n¹ accepted: and more\n" in page
+    assert "²" not in page
+
+
 def test_a_repeated_measure_keeps_a_line_of_its_own() -> None:
     measures = [Measure("quality", "accepted", value, n=9) for value in (0.25, 0.75)]
     page = terminal(Report("x", {}, measures), colour=False)
