@@ -12,7 +12,6 @@ same replies give the same tree, to the byte, in whatever order they come.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import unicodedata
 from collections import Counter
@@ -22,13 +21,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import orjson
 
 from qdcgen import axes
-from qdcgen.errors import CapReached, Incomplete, RowFault, Stopped, UsageError
+from qdcgen.errors import Incomplete, RowFault, UsageError
 from qdcgen.likeness import normal
 from qdcgen.rows import Node, Taxonomy
 from qdcgen.taxonomy import escaped
+from qdcgen.together import together
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -536,7 +536,7 @@ class _Growth:
         frontier, plan = [self.root], ""
         for level in range(self.wanted.depth):
             chosen = self._affordable(frontier)
-            kept = await _all([self._split(twig, plan) for twig in chosen])
+            kept = await together([self._split(twig, plan) for twig in chosen])
             born = self._distinct(self._admitted(chosen, kept))
             self.told(f"level {level + 1}: {len(born)} topics from {len(chosen)}; {self.count['calls']} calls so far")
             if not born or level + 1 == self.wanted.depth:
@@ -576,7 +576,7 @@ class _Growth:
                 return None
             return [str(one) for one in said["children"]][: wanted.children]
 
-        proposals = await _all([propose(number) for number in range(1, wanted.proposals + 1)])
+        proposals = await together([propose(number) for number in range(1, wanted.proposals + 1)])
         if faults:
             twig.said["failed"] = sorted(faults)
         candidates = union(proposals, twig.taken)
@@ -818,17 +818,3 @@ def _remark(figures: Mapping[str, Any], proposals: int) -> str:
         f"{percent(figures['unusable_replies'])} of the replies could not be used. These figures count agreement, not "
         "truth: nobody has compared this tree with the world."
     )
-
-
-async def _all(works: Sequence[Awaitable[Any]]) -> list[Any]:
-    """Every result, in order. When one raises, what a stop or a cap leaves in flight comes in; the rest is given up."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        return list(await asyncio.gather(*tasks))
-    except (Stopped, CapReached):
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -7,7 +7,6 @@ that was answered is asked again, and the tree is the same to the byte. A tree t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import shlex
@@ -26,6 +25,7 @@ from qdcgen.model.journal import Journal
 from qdcgen.recipe import outgrown, rooted
 from qdcgen.rows import stream
 from qdcgen.safe import printable
+from qdcgen.stopping import on_signal
 from qdcgen.store import Store, dumps
 from qdcgen.tables import read
 from qdcgen.taxonomy_show import clipped
@@ -97,22 +97,16 @@ class _Session:
             raise Interrupted(self.stopped_by or signal.SIGINT) from None
 
     async def _listening(self, work: Awaitable[T]) -> T:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-
-        def heard(number: int) -> None:
-            if self.stopped_by is None:
-                self.stopped_by = number
-                self.say("stopping: waiting for the calls in flight; once more to stop at once")
-            elif task is not None:
-                task.cancel()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # not in the main thread
-                loop.add_signal_handler(number, heard, number)
+        on_signal(self._stop, self.say)
         try:
             return await work
         finally:
             await self.models.close()
+
+    def _stop(self, number: int) -> bool:
+        """Begin nothing new. False when that was said before."""
+        first, self.stopped_by = self.stopped_by is None, self.stopped_by or number
+        return first
 
     def asking(self, growth: str) -> Callable[[str], Ask]:
         """The `ask` of each call of one growth: its seed comes from the growth's name and the call's."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import signal
 import sys
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from qdcgen.neighbours import Neighbours
 from qdcgen.prepare import prepared, remarks
 from qdcgen.report.live import Live, Progress
 from qdcgen.selection import Selection
+from qdcgen.stopping import on_signal
 from qdcgen.store import digest, dumps, frame_of, packed, rows_of
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Line:
     async def run(self) -> None:
         """Rounds until nothing is owed; then `exit_code` and `remarks` say how that went."""
         recipe, store = self.recipe, self.store
-        self._listen()
+        on_signal(self._stop, self.say)
         self._drop_stale_verdicts()
         waiting: list[str] = []
         plan = rounds.plan_of(recipe)
@@ -308,21 +308,10 @@ class Line:
 
     # ── being stopped, and being watched ────────────────────────────────────────────────────────────────────────────
 
-    def _listen(self) -> None:
-        """First signal: begin nothing new, let what is in flight end. Second: stop at once."""
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-
-        def heard(number: int) -> None:
-            if self.stopped_by is None:
-                self.stopped_by = number
-                self.say("stopping: waiting for the calls in flight; once more to stop at once")
-            elif task is not None:
-                task.cancel()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # not in the main thread
-                loop.add_signal_handler(number, heard, number)
+    def _stop(self, number: int) -> bool:
+        """Begin nothing new. False when that was said before."""
+        first, self.stopped_by = self.stopped_by is None, self.stopped_by or number
+        return first
 
     def say(self, text: str) -> None:
         """A line of progress on stderr, unless the run is quiet."""

@@ -34,6 +34,7 @@ LEVELS = {
         "taxonomy_files",
         "taxonomy_show",
         "taxonomy_skos",
+        "stopping",
         "template",
         "together",
         "tool_lists",

@@ -122,7 +122,7 @@ class Script:
         """What is wrong with a text, for a critic to find: by the order of arrival, so that a second try is sound."""
         sound = "mend one example" in text or "Relation: neutral" in text
         mark, every, most = {
-            "question": (" unfinished", 4, 99),
+            "message": (" unfinished", 4, 99),
             "code": (" flawed", 4, 2),
             "sentence": (" flipme", 3, 99),
             "hypothesis": (" flipme", 1, 3),
@@ -236,11 +236,11 @@ def test_simula_keeps_one_of_several_scenarios_and_later_rows_see_earlier_ones(m
     assert len(hard) in (9, 10)
     assert set(one.rows["_complexity"]) == {"hard", "plain"}
     assert all(note["complexify"]["kept"] == "rewritten" for note in hard)
-    writing = [text for keys, text, _ in one.asked if "steps" in keys and "mend" not in text]
+    writing = [text for keys, text, _ in one.asked if "department" in keys and "mend" not in text]
     assert sum("harder " in text for text in writing) == len(hard)
     ended = Counter((len(note["revise"][0]["verdicts"]), note["revise"][0]["ended"]) for note in said)
     assert set(ended) == {(1, "yes"), (2, "yes")}
-    assert not one.rows["question"].str.contains("unfinished").any()
+    assert not one.rows["message"].str.contains("unfinished").any()
 
 
 def test_diasynth_talks_about_a_subtopic_between_two_different_people_along_its_outline(made):

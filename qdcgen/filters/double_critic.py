@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdcgen.errors import RowFault, nearest
 from qdcgen.parts import Filter, Problem
-from qdcgen.prompts import DATA, SENTENCES, fenced, unknown_alias
+from qdcgen.prompts import DATA, VERDICT, fenced, unknown_alias
 from qdcgen.rows import Verdict
 
 if TYPE_CHECKING:
@@ -25,12 +25,6 @@ QUESTIONS = (
     "Is anything in the example incorrect: does its answer contain an error, or not follow from what is asked?",
 )
 WANTED = ("yes", "no")
-ANSWER: dict[str, Any] = {
-    "type": "object",
-    "properties": {"finding": SENTENCES, "verdict": {"enum": ["yes", "no"]}},
-    "required": ["finding", "verdict"],
-    "additionalProperties": False,
-}
 
 
 class DoubleCritic(Filter):
@@ -96,7 +90,7 @@ class DoubleCritic(Filter):
                 {"role": "system", "content": SYSTEM},
                 {"role": "user", "content": f"{fenced(shown)}\n\n{question}"},
             ],
-            schema=ANSWER,
+            schema=VERDICT,
             temperature=0.0,
         )
         answer: dict[str, str] = reply.parsed

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from qdcgen.errors import RowFault, nearest
 from qdcgen.parts import Problem, Scene, Step, Tools, alias_of, pinned
-from qdcgen.prompts import DATA, SENTENCES, asked, fenced, unknown_alias, unknown_names
+from qdcgen.prompts import DATA, VERDICT, asked, fenced, unknown_alias, unknown_names
 from qdcgen.rows import Draft
 
 if TYPE_CHECKING:
@@ -25,13 +25,6 @@ WRITER = (
     "missing. Change what has to change, keep the rest, and never mention the requirements or the critic. Answer with "
     "one JSON object that has the same keys. " + DATA
 )
-VERDICT: dict[str, Any] = {
-    "type": "object",
-    "properties": {"finding": SENTENCES, "verdict": {"enum": ["yes", "no"]}},
-    "required": ["finding", "verdict"],
-    "additionalProperties": False,
-}
-"""The finding comes first, also where a server writes keys by the alphabet: the verdict is then drawn from it."""
 
 
 class Revise(Step):
