@@ -301,7 +301,7 @@ def test_targen_pairs_drops_what_flips_and_makes_it_again(made):
 
 
 def test_toolflow_walks_along_steps_and_its_calls_fit_their_tools(made):
-    one = made("toolflow")
+    one = made("toolflow", "target.rows=8")
     entry = one.recipe.layers["tools"].part
     from qdcgen.parts import find
 
