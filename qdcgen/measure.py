@@ -41,6 +41,7 @@ METRICS = (
     "surprisal",
     "acceptance",
     "flips",
+    "writers",
 )
 """What is measured unless the recipe says otherwise, in the order of the report."""
 

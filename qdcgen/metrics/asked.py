@@ -25,6 +25,7 @@ SCALE = (
     "easy",
     "low",
     "simple",
+    "plain",
     "medium",
     "normal",
     "moderate",

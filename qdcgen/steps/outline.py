@@ -19,6 +19,9 @@ SYSTEM = (
     "dialogue. Each point is what one speaker brings up or asks for, and can be settled in one exchange."
 )
 
+LONGEST = 300
+"""Characters of a point: it is one turn's purpose, and a small model fills what it is given."""
+
 
 class Outline(Step):
     """Asks for an ordered plan of turns or requests, logic only, before a line of the text is written.
@@ -56,7 +59,7 @@ class Outline(Step):
         asked = tools.render(self.prompt, {**draft.names, **draft.fields})
         points = {
             "type": "array",
-            "items": SENTENCES,
+            "items": {**SENTENCES, "maxLength": LONGEST},
             "minItems": self.min,
             "maxItems": self.max,
         }
