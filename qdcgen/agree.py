@@ -15,6 +15,7 @@ import polars as pl
 
 from qdcgen import axes, rounds
 from qdcgen.errors import RunDiffers
+from qdcgen.prepare import contents
 from qdcgen.store import dumps, packed
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def made_from(recipe: Recipe) -> dict[str, Any]:
     found["taxonomy"], found["layers"] = list(said["taxonomy"]), list(said["layers"])
     found["forbid"] = [entry for entry in said["forbid"] if not set(entry) <= set(said["taxonomy"])]  # of layers
     found |= {f"layers.{axis}": settings for axis, settings in said["layers"].items()}
+    found |= {f"layers.{axis}.contents": told for axis in recipe.layers if (told := contents(recipe, axis))}
     found |= {f"generate.{number}": settings for number, settings in enumerate(said["generate"])}
     return dict(_leaves("", orjson.loads(orjson.dumps(found))))
 
@@ -85,6 +87,8 @@ def agree(store: Store, recipe: Recipe, *, replace: bool) -> list[str]:
     told = {
         "format": 1,
         "recipe_folder": home,
+        "overrides": list(recipe.overrides),
+        "allowed": [str(folder.resolve()) for folder in recipe.allowed],
         "made_from": now,
         "drawn_from": rounds.drawn_from(recipe),
         "invocations": invocations,

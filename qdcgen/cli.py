@@ -99,9 +99,11 @@ def init(
 @app.command(epilog="Example: qdcgen check recipe.yaml --set target.rows=50")
 def check(recipe: RecipeArgument, overrides: Set = None, allow_dir: AllowDir = None) -> None:
     """Read a recipe and every file it names; print each fault with file, line and column. Asks no model."""
-    from qdcgen.start import checked_in_words
+    from qdcgen.start import checked_in_words, read_layers
 
-    _say(checked_in_words(_loaded(recipe, overrides, allow_dir)))
+    loaded = _loaded(recipe, overrides, allow_dir)
+    read_layers(loaded)
+    _say(checked_in_words(loaded))
 
 
 @app.command(epilog="Example: qdcgen plan recipe.yaml --set target.rows=1000000")

@@ -337,8 +337,7 @@ def score(
 ) -> None:
     r"""Compare a taxonomy with a reference: four figures, each with its control.
 
-    \b
-    completeness  of the reference's nodes, the share that the tree has too
+        completeness  of the reference's nodes, the share that the tree has too
     soundness     of the tree's nodes, the share that belongs to the subject
     novelty       of the tree's nodes, those that belong and the reference lacks
     coverage      of all that belongs, on either side, what the tree has

@@ -179,6 +179,8 @@ async def _row(
         return _finished(draft, fault.kind, str(fault))
     try:
         for name, entry in steps:
+            if draft.whole and not entry.part.judges:
+                continue
             tools = Tools(
                 ask=asking(draft, name),
                 render=template.render,
@@ -191,8 +193,6 @@ async def _row(
             finally:
                 used = (draft.calls - calls, draft.tokens_in - tokens_in, draft.tokens_out - tokens_out)
                 draft.steps.append((name, *used))
-            if draft.whole:
-                break
     except RowFault as reason:
         return _finished(draft, reason.kind, str(reason))
     except QdcgenError:  # the run's business, not this row's

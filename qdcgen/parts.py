@@ -407,6 +407,9 @@ class Layer(Part):
 class Step(Part):
     """Takes a draft one step further, usually by asking a model."""
 
+    judges: ClassVar[bool] = False
+    """Whether it looks at a row that is whole, and so is taken also when the steps that make rows are passed over."""
+
     async def take(self, draft: Draft, tools: Tools) -> None:
         """Fill `draft.fields` and `draft.notes` in place. Raises `RowFault` when the row cannot be made."""
         raise NotImplementedError
@@ -426,6 +429,10 @@ class Step(Part):
 
 class Filter(Part):
     """Says of each row whether it is kept, and why not."""
+
+    def calls(self, axes: int) -> float:  # noqa: ARG002  (for filters that ask a critic)
+        """Model calls that judging one row takes at most, of a recipe with so many taxonomies; repairs not counted."""
+        return 0.0
 
     async def judge(self, rows: Sequence[Row], tools: Tools) -> list[Verdict]:
         """One verdict per row, in order. `rows` are the next ones in plan order that earlier filters kept."""

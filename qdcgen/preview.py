@@ -71,6 +71,7 @@ def plan_summary(recipe: Recipe, folder: Path | None = None) -> PlanSummary:
     slots = plan.slots(0, rows).drop("slot")
     counts = {axis: _counts(slots[axis], seen.total) for axis, seen in coverage.leaves.items()}
     calls = [entry.part.calls() for entry in recipe.generate]
+    judging = _judging(recipe)
     size = rounds.batch_rows(rows)
     examples = []
     for cell, names, _ in () if missing else generate.cells(recipe, _first(recipe, 3), ready):
@@ -103,8 +104,8 @@ def plan_summary(recipe: Recipe, folder: Path | None = None) -> PlanSummary:
         ],
         batches=-(-rows // size),
         batch_rows=size,
-        calls_expected=rows * sum(expected for expected, _ in calls),
-        calls_most=rows * recipe.target.candidates * sum(most for _, most in calls),
+        calls_expected=rows * (sum(expected for expected, _ in calls) + judging + _landing(recipe)),
+        calls_most=rows * (recipe.target.candidates * (sum(most for _, most in calls) + judging) + _landing(recipe)),
         tokens_in_expected=tokens_in,
         usd=(0.0, 0.0) if free else None,
         examples=examples,
@@ -151,8 +152,21 @@ def _quotas(recipe: Recipe, slots: pl.DataFrame) -> Iterator[QuotaPlan]:
                 yield QuotaPlan(axis, band.pattern, len(band.leaves), float(band.share), rows)
 
 
+def _judging(recipe: Recipe) -> float:
+    """Calls that the filters take for one row."""
+    return sum(float(entry.part.calls(len(recipe.taxonomies))) for entry in recipe.filters)
+
+
+def _landing(recipe: Recipe) -> float:
+    """Calls that the report takes for one accepted row, where a model reads where it landed."""
+    return float(len(recipe.taxonomies)) if recipe.measure.landing.model is not None else 0.0
+
+
 def _remarks(recipe: Recipe, *, free: bool) -> Iterator[str]:
     more = recipe.target.candidates - 1
+    yield "calls are those of steps, filters and the report; a reply that does not fit is asked for once more"
+    if first := unprepared(recipe):
+        yield f"not counted either: what {', '.join(first)} is asked for once, before the first row"
     yield f"tokens and cost are for one candidate a row; a rejected one is followed by up to {more} more"
     if not free:
         yield "cost is unknown before a model was asked; plan --estimate makes a few rows and measures it"
@@ -189,12 +203,19 @@ def estimated(recipe: Recipe, folder: Path, count: int = 8) -> PlanSummary:
     summary = plan_summary(recipe, folder)
     return replace(
         summary,
-        calls_expected=sum(calls) / len(calls) * rows,
+        calls_expected=sum(calls) / len(calls) * rows + rows * (_judging(recipe) + _landing(recipe)),
+        measured=True,
         tokens_in_expected=scaled("tokens_in"),
         tokens_out_expected=scaled("tokens_out"),
         usd=scaled("usd"),
         remarks=[
-            f"estimated from {len(made)} rows made for it, with 95 % intervals; {kept} were kept, the rest tried again",
+            f"estimated from {len(made)} rows made for it, with 95 % intervals; {kept} were kept",
+            f"a rejected row is followed by up to {recipe.target.candidates - 1} more candidates, not counted here",
+            *(
+                ["tokens and cost are those of the steps; what filters and the report ask a model comes on top"]
+                if _judging(recipe) + _landing(recipe)
+                else []
+            ),
             *recipe.notes,
         ],
     )

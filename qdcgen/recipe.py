@@ -334,6 +334,7 @@ class Recipe(Settings):
     file: str = Field(default="", exclude=True, repr=False)
     folder: Path = Field(default=Path(), exclude=True, repr=False)
     allowed: tuple[Path, ...] = Field(default=(), exclude=True, repr=False)
+    overrides: tuple[str, ...] = Field(default=(), exclude=True, repr=False)
     taxonomies: dict[str, Any] = Field(default={}, exclude=True, repr=False)
     bounds: tuple[Any, ...] = Field(default=(), exclude=True, repr=False)
     source: str = Field(default="", exclude=True, repr=False)
@@ -457,6 +458,7 @@ def loads(
             "file": file,
             "folder": folder,
             "allowed": allowed,
+            "overrides": overrides,
             "taxonomies": _read_taxonomies(
                 recipe, marked, folder, allowed, faults, notes, out or Path("runs") / recipe.name
             ),

@@ -84,12 +84,23 @@ def review(
     store = Store(run_folder(where)).peek()
     if "measures.json" in store.files:
         return stored(store)
+    recipe = recipe_of(store, _home(store, where))
+    return of_run(store, recipe, "", ask=False)
+
+
+def recipe_of(store: Store, home: Path) -> Recipe:
+    """The recipe as the last invocation took it, `--set` and `--allow-dir` included."""
     from qdcgen.recipe import loads
 
-    recipe = loads(
-        store.bytes("recipe.yaml"), file=str(store.folder / "recipe.yaml"), folder=_home(store, where), out=store.folder
+    said = store.read("run.json") or {}
+    return loads(
+        store.bytes("recipe.yaml"),
+        file=str(store.folder / "recipe.yaml"),
+        folder=home,
+        overrides=tuple(said.get("overrides", ())),
+        allowed=tuple(Path(folder) for folder in said.get("allowed", ())),
+        out=store.folder,
     )
-    return of_run(store, recipe, "", ask=False)
 
 
 def _home(store: Store, where: Path) -> Path:

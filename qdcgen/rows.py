@@ -186,7 +186,7 @@ class Draft:
     generation: int = 1
     """1: made from no rows; g+1: made from rows of generation g."""
     whole: bool = False
-    """A step set it because every field is filled: the steps after it are passed over."""
+    """A step set it because every field is filled: the steps after it that make rows are passed over."""
     steps: list[tuple[str, int, int, int]] = field(default_factory=list)
     """Steps taken so far: name, calls, prompt tokens, reply tokens."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from qdcgen import conditions, parts, taxonomy, template
-from qdcgen.errors import Fault, nearest
+from qdcgen.errors import Fault, RowFault, nearest
 from qdcgen.parts import Scene
 from qdcgen.rows import Taxonomy
 from qdcgen.strict_yaml import Marked, Path, dotted
@@ -276,8 +276,11 @@ def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
     added: dict[str, Any] = {}
     """What steps above give to templates, beside fields."""
 
+    def read(source: str) -> set[str]:
+        return _names(source, axes)
+
     def scene() -> Scene:
-        return Scene({**axes, **added}, dict(fields), models, lambda source: set(template.names_in(source)))
+        return Scene({**axes, **added}, dict(fields), models, read)
 
     drawn = dict(trees)
     for axis, entry in recipe.layers.items():
@@ -296,15 +299,37 @@ def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
         fields.update(entry.part.fills())
         for name, example in entry.part.names().items():
             if name in axes or name in recipe.fields or not NAME.match(name) or name in RESERVED:
-                taken = name in axes or name in recipe.fields
-                why = "is an axis or a field" if taken else "expected letters, digits and _, starting with a letter"
-                path: Path = ("generate", number, entry.name)
-                faults.append(marked.fault(path, f"{dotted(path)}: it adds the name {name!r}, which {why}"))
+                faults.append(_unusable(name, marked, ("generate", number, entry.name), taken=name not in RESERVED))
             added[name] = example
     added.clear()  # filters see rows, which have axes and fields
     for number, entry in enumerate(recipe.filters):
         ask(entry, ("filters", number), scene())
     _check_decided(recipe, marked, fields, faults)
+
+
+def _unusable(name: str, marked: Marked, path: Path, *, taken: bool) -> Fault:
+    """The fault of a step that adds a name which cannot be one."""
+    plain = NAME.match(name) and taken
+    why = "is an axis or a field" if plain else "expected letters, digits and _, starting with a letter"
+    return marked.fault(path, f"{dotted(path)}: it adds the name {name!r}, which {why}")
+
+
+def _names(source: str, axes: Mapping[str, Any]) -> set[str]:
+    """Names that a template reads. Raises RowFault where it reads a part that an axis does not have."""
+    for name, attribute in sorted(template.attributes_in(source)):
+        known = _attributes(axes[name]) if name in axes else None
+        if known is not None and attribute not in known:
+            has = f"{name} has {', '.join(known)}" if known else f"{name} is one value, without parts"
+            raise RowFault("template", f"{{{{ {name}.{attribute} }}}}: {has}{nearest(attribute, list(known))}")
+    return set(template.names_in(source))
+
+
+def _attributes(axis: Any) -> tuple[str, ...] | None:
+    """What a template may read of an axis after a dot; None where that is not known."""
+    if isinstance(axis, Taxonomy):
+        return ("id", "label", "path", "depth", "parent", "text", "weight")
+    kind = axis.column()
+    return tuple(kind) if isinstance(kind, Mapping) else None if kind == "JSON" else ()
 
 
 def _check_decided(

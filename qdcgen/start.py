@@ -143,3 +143,18 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):  # asked first: 1 equals True
         return "true" if value else "false"
     return "none" if value is None or value == () else str(value)
+
+
+def read_layers(recipe: Recipe) -> None:
+    """Read every file that a layer names.
+
+    Raises:
+        RecipeError: what is wrong with them, each with the layer's place.
+    """
+    import asyncio
+
+    from qdcgen.errors import RecipeError
+    from qdcgen.prepare import faults
+
+    if found := asyncio.run(faults(recipe)):
+        raise RecipeError(found)

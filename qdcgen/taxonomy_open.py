@@ -147,11 +147,10 @@ def _of_run(folder: Path, axis: str | None, *, counts: bool) -> list[Opened]:
 
 
 def _recipe_of(store: Store) -> Any:
-    from qdcgen.recipe import loads
+    from qdcgen.review import recipe_of
 
     said = store.read("run.json") or {}
-    folder = Path(said.get("recipe_folder") or store.folder)
-    return loads(store.bytes("recipe.yaml"), file=str(store.folder / "recipe.yaml"), folder=folder, out=store.folder)
+    return recipe_of(store, Path(said.get("recipe_folder") or store.folder))
 
 
 def _counts(store: Store, tree: Taxonomy, trees: Mapping[str, Taxonomy]) -> dict[str, Counts]:

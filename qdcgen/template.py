@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     import jinja2
     from jinja2 import nodes
 
-__all__ = ["FILTERS", "MAX_OUTPUT", "MAX_SOURCE", "MAX_STEPS", "METHODS", "TESTS", "names_in", "render"]
+__all__ = [
+    "FILTERS",
+    "MAX_OUTPUT",
+    "MAX_SOURCE",
+    "MAX_STEPS",
+    "METHODS",
+    "TESTS",
+    "attributes_in",
+    "names_in",
+    "render",
+]
 
 MAX_SOURCE = 64 * 1024
 """Characters in one template."""
@@ -414,6 +424,20 @@ def names_in(source: str) -> frozenset[str]:
         RowFault: the template is too long, does not parse, or uses what is not allowed here.
     """
     return _compiled(source)[1]
+
+
+@lru_cache(maxsize=256)
+def attributes_in(source: str) -> frozenset[tuple[str, str]]:
+    """(name, attribute) of everything that is read of a top-level name, methods left out; raises as `names_in`."""
+    from jinja2 import nodes as n
+
+    tree, read = _parsed(source), names_in(source)
+    called = {id(call.node) for call in tree.find_all(n.Call)}
+    return frozenset(
+        (node.node.name, node.attr)
+        for node in tree.find_all(n.Getattr)
+        if isinstance(node.node, n.Name) and node.node.name in read and id(node) not in called
+    )
 
 
 def render(source: str, names: Mapping[str, Any]) -> str:

@@ -8,8 +8,10 @@ import pytest
 
 from qdcgen.errors import RunDiffers, UsageError
 from qdcgen.recipe import load
+from qdcgen.review import review
 from qdcgen.run import run
 from qdcgen.selection import Selection
+from qdcgen.store import Store
 
 LEAVES = ["lost", "declined", "pin", "fees", "limits"]
 
@@ -338,3 +340,15 @@ def test_an_edited_copy_of_the_recipes_tree_is_put_back_and_said(recipe, tmp_pat
     assert outcome.exit_code == 0
     assert any("was edited and is put back" in remark for remark in outcome.remarks)
     assert copy.read_text() == told
+
+
+def test_the_report_of_an_interrupted_run_keeps_to_what_was_overridden(recipe, tmp_path):
+    out = tmp_path / "out"
+    path = recipe(rows=20)
+    go(path, out, "target.rows=60", "target.calls=30")
+    with Store(out) as store:
+        store.commit({}, drop=("measures.json",))
+    found = review(out, text=(), axes=(), embedder=None)
+    whole = found.ledger[0]
+    assert (whole.planned, whole.owed) == (60, 60 - whole.accepted)
+    assert any(f"{whole.owed} of 60 rows are owed" in remark for remark in found.remarks)

@@ -204,6 +204,7 @@ def test_the_plan_of_a_system_says_calls_a_row(name, tmp_path):
     page = plan_terminal(summary, colour=False)
     calls = sum(entry.part.calls()[0] for entry in recipe.generate)
     assert calls > 0
+    calls += sum(entry.part.calls(len(recipe.taxonomies)) for entry in recipe.filters)
     assert f"({calls:.3g} a row)" in next(line for line in page.splitlines() if line.startswith("calls"))
 
 

@@ -53,6 +53,10 @@ class DoubleCritic(Filter):
                 close = nearest(name, list(scene.fields)) or f"; known here: {', '.join(scene.fields)}"
                 yield Problem(("fields", number), f"no step fills {name!r}{close}")
 
+    def calls(self, axes: int) -> float:  # noqa: ARG002
+        """Two."""
+        return 2.0
+
     async def judge(self, rows: Sequence[Row], tools: Tools) -> list[Verdict]:
         """One verdict a row; every row is answered before anything is raised, so that no reply paid for is lost."""
         verdicts = await asyncio.gather(*(self._one(row, tools) for row in rows), return_exceptions=True)

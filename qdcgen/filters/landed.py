@@ -61,6 +61,10 @@ class Landed(Filter):
         if self.level is not None and 0 < deepest < self.level:
             yield Problem(("level",), f"no tree has a level {self.level}; the deepest has {deepest}")
 
+    def calls(self, axes: int) -> float:
+        """One for each axis where a model reads; of trees above 100 leaves a few more."""
+        return float(len(self.axes) or axes) if self.model is not None else 0.0
+
     async def judge(self, rows: Sequence[Row], tools: Tools) -> list[Verdict]:
         """One verdict a row; the first axis on which it landed elsewhere is the reason."""
         texts = [self._text(row, tools) for row in rows]

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from qdcgen import conditions, sobol
 from qdcgen.conditions import When
-from qdcgen.errors import RowFault, UsageError, nearest
+from qdcgen.errors import Incomplete, RowFault, nearest
 from qdcgen.parts import Layer, Position, Problem, Scene, Tools
 
 SYSTEM = (
@@ -99,7 +99,7 @@ class Persona(Layer):
         """Axis → low and high → sentences, none of which names an axis or holds a digit.
 
         Raises:
-            UsageError: no reply fits.
+            Incomplete: no reply fits.
             ModelRefused: as `Tools.ask`.
         """
         return {axis: await self._ends(told, tools) for axis, told in self.axes.items()}
@@ -135,7 +135,7 @@ class Persona(Layer):
             again = f"Again, with other words: never {', '.join(map(repr, self.axes))}."
             messages = [*messages[:2], {"role": "assistant", "content": reply.text}, {"role": "user", "content": again}]
         if not all(found.values()):
-            raise UsageError(f"persona: no sentences for {told!r} ({why}); name a larger model under model:")
+            raise Incomplete(f"persona: no sentences for {told!r} ({why}); name a larger model under model:")
         return {end: self._plain(list(dict.fromkeys(kept))) for end, kept in found.items()}
 
     @cached_property

@@ -131,12 +131,14 @@ class PlanSummary:
     examples: Sequence[Mapping[str, str]] = field(default_factory=tuple)
     """The first few cells: axis → what stands there."""
     remarks: Sequence[str] = ()
+    measured: bool = False
+    """Whether calls, tokens and cost were measured on rows that were made for it."""
 
 
 def plan_terminal(summary: PlanSummary, *, width: int = 80, colour: bool) -> str:
     """The summary as text, at most `width` cells wide (60 at least). With `colour` it has ANSI codes, else none."""
     page = Page(width)
-    page.heading(f"plan of {summary.recipe}", "nothing is spent")
+    page.heading(f"plan of {summary.recipe}", "measured on its first rows" if summary.measured else "nothing is spent")
     page.add(columns(_facts(summary)))
     if summary.axes:
         page.heading("axes")

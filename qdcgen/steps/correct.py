@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,8 @@ class Correct(Step):
 
     Source: the self-correction of TarGEN (arXiv 2310.17876, §3).
     """
+
+    judges: ClassVar[bool] = True
 
     short = "field"
 

@@ -26,8 +26,9 @@ class Evolve(Step):
 
     Put it first under `generate:`. In rounds before `after`, and while nothing has been accepted, it does nothing and
     the steps below it make the row. From then on it asks the model once to turn the nearest accepted row into what the
-    owed cell asks for, fills every field with the answer, and the steps below it are passed over. What it wrote is
-    judged as every row is, so it counts where it lands (name the filter `landed` to have that checked). Meant for the
+    owed cell asks for, fills every field with the answer, and the steps below it that make rows are passed over
+    (`revise` and `correct` are not; these rows are in no share of `complexify`). What it wrote is judged as every row
+    is, so it counts where it lands (name the filter `landed` to have that checked). Meant for the
     last cells, that writing from nothing does not reach; `_notes` says which row it started from, and `_generation` is
     one more than that row's.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -37,6 +37,8 @@ class Revise(Step):
 
     Source: Simula (arXiv 2603.29791, §2.2).
     """
+
+    judges: ClassVar[bool] = True
 
     short = "require"
 

@@ -149,3 +149,32 @@ def test_files_are_read_before_a_model_is_paid(tmp_path, qdcgen, recipe):
     (tmp_path / "tools.json").write_text('[{"title": "x"}]')
     assert qdcgen("run", path).returncode == 2
     assert recipe.asked == []
+
+
+def test_check_reads_the_files_of_layers_and_a_changed_one_is_noticed(tmp_path, server):
+    from qdcgen.errors import RecipeError, RunDiffers
+    from qdcgen.recipe import load
+    from qdcgen.run import run
+    from qdcgen.start import read_layers
+
+    path = tmp_path / "docs.yaml"
+    path.write_text(
+        "recipe: 1\nname: docs\n"
+        f"models: {{w: {{model: openai/test, api_base: '{server.url}'}}}}\n"
+        "taxonomy: {topic: [a, b]}\n"
+        "layers: {doc: {documents: texts.txt}}\n"
+        "generate:\n  - write: {fields: {text: string}, prompt: '{{ topic }} {{ doc }}'}\n"
+        "target: {rows: 4}\n"
+    )
+    with pytest.raises(RecipeError, match=r"docs.yaml:5:\d+: layers.doc: no file 'texts.txt'"):
+        read_layers(load(path))
+    (tmp_path / "texts.txt").write_text("One text.\n\nTwo texts.\n")
+    read_layers(load(path))
+    assert run(load(path), tmp_path / "out", quiet=True).exit_code == 0
+    (tmp_path / "texts.txt").write_text("One text.\n\nOther texts.\n")
+    with pytest.raises(RunDiffers, match=r"layers\.doc\.contents"):
+        run(load(path), tmp_path / "out", quiet=True)
+    wrong = path.read_text().replace("{{ doc }}", "{{ doc.src }} {{ topic.pth }}")
+    path.write_text(wrong)
+    with pytest.raises(RecipeError, match=r"doc.src.*: doc has text, source, chunk"):
+        load(path)

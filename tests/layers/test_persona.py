@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qdcgen import support
-from qdcgen.errors import RowFault, UsageError
+from qdcgen.errors import Incomplete, RowFault
 from qdcgen.layers.persona import ASKED, Persona
 from qdcgen.parts import Scene, Tools, position
 from qdcgen.testing import scripted
@@ -71,7 +71,7 @@ def test_a_model_that_keeps_naming_the_axis_is_read_without_the_name():
 def test_a_reply_of_another_form_is_asked_for_again_and_then_ends_the_run(bad):
     misfit = {"low": [bad] * 4, "high": said("jump")}
     assert prepared(persona(), scripted(misfit, ends("money"), ends("a choice"))) == PREPARED
-    with pytest.raises(UsageError, match=r"no sentences for 'attitude to financial risk' \(.*\); name a larger model"):
+    with pytest.raises(Incomplete, match=r"no sentences for 'attitude to financial risk' \(.*\); name a larger model"):
         prepared(persona(), scripted(misfit, misfit))
 
 
