@@ -163,7 +163,7 @@ async def _asked(
 def nowhere(samples: Iterable[Sample], recipe: Recipe) -> list[str]:
     """For each axis where more than a fifth of the accepted rows was placed nowhere: how many, and what to do."""
     landing = recipe.measure.landing
-    sifts = any(one.name == "landed" for one in recipe.filters)
+    sifted = [axis for one in recipe.filters if one.name == "landed" for axis in one.part.axes or recipe.taxonomies]
     found = []
     for sample in samples:
         for axis in sample.taxonomies if sample.of == "kept" else ():
@@ -174,6 +174,7 @@ def nowhere(samples: Iterable[Sample], recipe: Recipe) -> list[str]:
             rows = int(((met.asked >= 0) & (met.landed == NOWHERE)).sum())
             if rows <= MUCH * asked:
                 continue
+            sifts = axis in sifted
             if landing.model is None:
                 way = (
                     f"let a model read (measure.landing.model), lower measure.landing.threshold ({landing.threshold:g})"

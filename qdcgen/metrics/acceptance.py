@@ -85,10 +85,13 @@ def _share(name: str, hits: int, n: int, note: str, axis: str = "") -> Measure:
 
 
 def _common(reasons: Sequence[str], most: int) -> str:
-    """The most common reasons with counts; figures in them are read as #, so that alike reasons count together."""
+    """The most common reasons with counts; figures and quoted words in them are left out, so that alike ones add up."""
     import re
 
-    shapes = Counter(re.sub(r"\b[0-9a-f]{16}\b|\d+(?:\.\d+)?", "#", reason)[:SHOWN] for reason in reasons)
+    figures = re.compile(r"\b[0-9a-f]{16}\b|\d+(?:\.\d+)?")
+    quoted = re.compile(r'"[^"]*(?:"|$)|(?<!\w)\'[^\']*\'(?!\w)')
+    plain = (quoted.sub("“…”", figures.sub("#", reason)) for reason in reasons)
+    shapes = Counter(shape if len(shape) <= SHOWN else f"{shape[: SHOWN - 1]}…" for shape in plain)
     shapes.pop("", None)
     ranked = sorted(shapes.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
     return "; ".join(f"{count} × {shape}" for shape, count in ranked)
