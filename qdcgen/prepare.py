@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qdcgen.errors import Fault
     from qdcgen.model.ask import Models
     from qdcgen.parts import Ask
-    from qdcgen.recipe import Entry, Recipe
+    from qdcgen.recipe import Recipe
     from qdcgen.rows import Reply
     from qdcgen.store import Store
 
@@ -55,17 +55,17 @@ async def prepared(recipe: Recipe, models: Models | None, folder: Path, store: S
             continue
         file = folder / f"axes/{axis}.json"
         if file.is_file():
-            frozen = found[axis] = _thawed(file, entry)
+            frozen = found[axis] = _thawed(file, recipe, axis)
             if models is not None:
                 found[axis] = await part.mend(frozen, _tools(recipe, models, axis))
             if store is not None and found[axis] != frozen:
-                store.commit({f"axes/{axis}.json": (_document(entry, found[axis]), None)})
+                store.commit({f"axes/{axis}.json": (_document(recipe, axis, found[axis]), None)})
             elif store is not None:  # as it lies there: a person may have edited it, and then it is part of the run
                 store.commit({f"axes/{axis}.json": (file.read_bytes(), None)})
         elif models is not None:
             found[axis] = await part.prepare(_tools(recipe, models, axis))
             if store is not None:
-                store.commit({f"axes/{axis}.json": (_document(entry, found[axis]), None)})
+                store.commit({f"axes/{axis}.json": (_document(recipe, axis, found[axis]), None)})
     return found
 
 
@@ -79,8 +79,10 @@ def remarks(recipe: Recipe, found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _document(entry: Entry, value: Any) -> bytes:
-    return dumps({"format": FORMAT, "layer": entry.name, "settings": _print(entry), "prepared": value})
+def _document(recipe: Recipe, axis: str, value: Any) -> bytes:
+    return dumps(
+        {"format": FORMAT, "layer": recipe.layers[axis].name, "settings": _print(recipe, axis), "prepared": value}
+    )
 
 
 def contents(recipe: Recipe, axis: str) -> dict[str, str]:
@@ -116,11 +118,13 @@ def _path(recipe: Recipe, axis: str, name: str) -> Path:
         raise UsageError(f"layers.{axis}: {error}") from None
 
 
-def _print(entry: Entry) -> str:
-    return digest({entry.name: entry.part.model_dump(mode="json")})
+def _print(recipe: Recipe, axis: str) -> str:
+    """What a frozen layer was asked for: its settings, and the files they name."""
+    entry = recipe.layers[axis]
+    return digest({entry.name: entry.part.model_dump(mode="json"), "contents": contents(recipe, axis)})
 
 
-def _thawed(file: Path, entry: Entry) -> Any:
+def _thawed(file: Path, recipe: Recipe, axis: str) -> Any:
     """What was frozen; a person may have edited it."""
     try:
         said = orjson.loads(file.read_bytes())
@@ -129,10 +133,10 @@ def _thawed(file: Path, entry: Entry) -> Any:
         raise RunError(
             f"{file}: not a frozen layer ({error}); mend it, or remove it to have it asked for again"
         ) from None
-    if layer != entry.name or settings != _print(entry):
+    if layer != recipe.layers[axis].name or settings != _print(recipe, axis):
         raise RunError(
-            f"{file}: frozen for other settings of {layer}; remove it to have it asked for again, "
-            "or restore the settings"
+            f"{file}: frozen for other settings, or another file, of {layer}; remove it to have it "
+            "asked for again, or restore them"
         )
     return value
 
