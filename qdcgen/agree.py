@@ -78,7 +78,9 @@ def agree(store: Store, recipe: Recipe, *, replace: bool) -> list[str]:
     drop: tuple[str, ...] = ()
     files: dict[str, tuple[bytes, int | None]] = {}
     if differing:
-        kept = ("run.json", *store.names("axes"))  # what a model was asked for is not asked again
+        # What a model was asked for is not asked again, unless it was for a layer that is another one now.
+        other = {f"axes/{key.split('.')[1]}.json" for key in differing if key.startswith("layers.")}
+        kept = {"run.json", *store.names("axes")} - other
         store.commit({}, drop=tuple(name for name in store.files if name not in kept))
     elif said:
         files, drop, remarks = _refreshed(store, recipe, said.get("drawn_from"), replace=replace)

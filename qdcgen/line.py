@@ -91,6 +91,7 @@ class Line:
         """Slots that have an accepted row."""
         self._regions: Regions | None = None
         self._deferred = False
+        """Whether a filter's calls wait in a provider's batch: nothing more is judged by this invocation."""
         self._begun_rows = 0
         """Rows made or begun, over all invocations."""
         self._slots: set[int] = set()
@@ -174,14 +175,15 @@ class Line:
         if owed.left_out:
             self.exit_code = 4
             self.remarks.append(
-                f"{owed.left_out} rows are owed outside what was selected; run without --select for them"
+                f"{owed.left_out} rows are owed outside what was selected; run without --select and --exclude for them"
             )
 
     async def _make_and_judge(self) -> None:
         """Make every batch that is missing, in any order, and judge each as soon as all before it are judged."""
         every = list(rounds.batches(self.store))
         missing = [batch for batch in every if batch.raw not in self.store.files]
-        self._regions = rounds.regions(self.recipe) if missing else None
+        # Where all was drawn from the plan as it is, every region stands.
+        self._regions = rounds.regions(self.recipe) if missing and self.wanted.slots is not None else None
         waiting = deque(batch for batch in every if batch.verdicts not in self.store.files)
         self._count_what_stands()
         flight = sum(alias.max_in_flight for alias in self.recipe.models.values())

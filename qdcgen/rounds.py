@@ -320,6 +320,8 @@ def _numbered(store: Store, owed: pl.DataFrame, axes: list[str]) -> pl.DataFrame
     """The slots with the next replicates of their mixes: those after the last one that was made."""
     occurrence = pl.int_range(pl.len(), dtype=pl.Int64).over(axes)
     numbered = owed.with_columns(occurrence.alias("replicate"), _key(axes).alias("_mix"))
+    if owed.is_empty():  # as at the end of every run: nothing to number, and no row to read
+        return numbered.drop("_mix")
     told = made(store, ["_mix", "_replicate"])
     if told.is_empty():
         return numbered.drop("_mix")
@@ -403,9 +405,5 @@ def named(slots: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
     }
     return slots.select(
         pl.col("slot").cast(pl.Int64),
-        *(_looked_up(slots[axis], ids[axis]).alias(axis) for axis in recipe.taxonomies),
+        *(ids[axis].gather(slots[axis]).alias(axis) for axis in recipe.taxonomies),
     )
-
-
-def _looked_up(numbers: pl.Series, ids: pl.Series) -> pl.Series:
-    return ids.gather(numbers)
