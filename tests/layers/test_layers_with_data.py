@@ -6,6 +6,11 @@ import orjson
 import polars as pl
 import pytest
 
+from qdcgen.errors import RecipeError, RunDiffers
+from qdcgen.recipe import load
+from qdcgen.run import run
+from qdcgen.start import read_layers
+
 RECIPE = """\
 recipe: 1
 name: seeded
@@ -152,11 +157,6 @@ def test_files_are_read_before_a_model_is_paid(tmp_path, qdcgen, recipe):
 
 
 def test_check_reads_the_files_of_layers_and_a_changed_one_is_noticed(tmp_path, server):
-    from qdcgen.errors import RecipeError, RunDiffers
-    from qdcgen.recipe import load
-    from qdcgen.run import run
-    from qdcgen.start import read_layers
-
     path = tmp_path / "docs.yaml"
     path.write_text(
         "recipe: 1\nname: docs\n"
@@ -178,3 +178,20 @@ def test_check_reads_the_files_of_layers_and_a_changed_one_is_noticed(tmp_path, 
     path.write_text(wrong)
     with pytest.raises(RecipeError, match=r"doc.src.*: doc has text, source, chunk"):
         load(path)
+
+
+def test_a_frozen_layer_with_other_settings_is_asked_for_anew_with_replace(tmp_path, server):
+    path = tmp_path / "sub.yaml"
+    path.write_text(
+        "recipe: 1\nname: sub\n"
+        f"models: {{w: {{model: openai/test, api_base: '{server.url}'}}}}\n"
+        "taxonomy: {topic: [a, b]}\n"
+        "layers: {sub: {subtopics: {of: topic, count: 2}}}\n"
+        "generate:\n  - write: {fields: {text: string}, prompt: '{{ topic }} {{ sub }}'}\n"
+        "target: {rows: 4}\n"
+    )
+    assert run(load(path), tmp_path / "out", quiet=True).exit_code == 0
+    other = load(path, overrides=("layers.sub.subtopics.count=3",))
+    with pytest.raises(RunDiffers, match=r"layers\.sub\.subtopics\.count"):
+        run(other, tmp_path / "out", quiet=True)
+    assert run(other, tmp_path / "out", quiet=True, replace=True).exit_code == 0
