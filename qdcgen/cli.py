@@ -99,10 +99,10 @@ def init(
 @app.command(epilog="Example: qdcgen check recipe.yaml --set target.rows=50")
 def check(recipe: RecipeArgument, overrides: Set = None, allow_dir: AllowDir = None) -> None:
     """Read a recipe and every file it names; print each fault with file, line and column. Asks no model."""
-    from qdcgen.start import checked_in_words, read_layers
+    from qdcgen.start import checked_in_words, read_files
 
     loaded = _loaded(recipe, overrides, allow_dir)
-    read_layers(loaded)
+    read_files(loaded)
     _say(checked_in_words(loaded))
 
 

@@ -15,15 +15,16 @@ import polars as pl
 
 from qdcgen import generate, ledger, parts, rounds
 from qdcgen.errors import CapReached, Deferred, Incomplete, ModelRefused, Stopped
-from qdcgen.judge import judge, tools
+from qdcgen.judge import chain, judge, tools
 from qdcgen.model.ask import Models
 from qdcgen.model.budget import Budget
 from qdcgen.neighbours import Neighbours
 from qdcgen.prepare import prepared, remarks
 from qdcgen.report.live import Live, Progress
+from qdcgen.rows import Verdict
 from qdcgen.selection import Selection
 from qdcgen.stopping import on_signal
-from qdcgen.store import digest, dumps, frame_of, packed, rows_of
+from qdcgen.store import dumps, frame_of, packed, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +42,8 @@ GROUP = 16
 """Batches whose verdicts are committed together: one manifest and one sync of the folder for all."""
 REJUDGING = "rejudging.json"
 """There while a run that had been made whole is judged anew."""
+STANDING = "standing.parquet"
+"""There while rows are judged anew: verdicts of the filters that did not change, nor any before them."""
 LOG_EVERY = 1.0
 """Seconds between progress events of `--log-format json`."""
 
@@ -49,6 +52,13 @@ def budget_of(recipe: Recipe) -> Budget:
     """The caps of a recipe, nothing spent yet."""
     target = recipe.target
     return Budget(usd=target.usd, calls=target.calls, tokens=target.tokens, minutes=target.minutes)
+
+
+def _alike(one: list[str], other: list[str]) -> int:
+    """How many of their first members are equal."""
+    return next(
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
 
 
 class Line:
@@ -77,7 +87,7 @@ class Line:
         self.log = log
         self.types = generate.column_types(recipe)
         self.paths = {axis: {node.id: node.path for node in tree.nodes} for axis, tree in recipe.taxonomies.items()}
-        self.judges = digest([{entry.name: entry.part.model_dump(mode="json")} for entry in recipe.filters])
+        self.judges = ".".join(chain(recipe))
         self.stopped_by: int | None = None
         self.capped: CapReached | None = None
         self.prepared: dict[str, Any] = {}
@@ -100,6 +110,8 @@ class Line:
         """Rows whose region left the recipe: no filter sees them."""
         self._near: dict[int, Neighbours] = {}
         self._scratch: dict[str, dict[str, Any]] = {}
+        self._known: dict[str, pl.DataFrame] = {}
+        """Verdict file → what of its verdicts still stands after filters were changed."""
         self._uncommitted: list[tuple[list[Row], set[tuple[str, str]]]] = []
         """Rows judged since the last commit, with (row, filter) of every yes."""
         self._begun = time.perf_counter()
@@ -130,7 +142,7 @@ class Line:
                     tried = rounds.attempts(store, recipe)
                     self.owed = rounds.next_round(store, recipe, plan, tried, self.selection)
                     rejudged = REJUDGING in store.files
-                    store.commit({}, drop=(REJUDGING,))
+                    store.commit({}, drop=(REJUDGING, STANDING))
                     if self.owed.slots.is_empty():
                         break
                     if rejudged:
@@ -280,7 +292,7 @@ class Line:
             scratch = self._scratch.setdefault(label, {})
             return tools(self.recipe, self.models, label, scratch=scratch, kept=lambda: kept(label))
 
-        judged = await judge(rows, self.recipe.filters, given)
+        judged = await judge(rows, self.recipe.judges, given, self._known_of(batch.verdicts))
         self._uncommitted.append((rows, {(one.row, one.filter) for one in judged if one.verdict.kept}))
         refused = {one.row: one.filter for one in judged if not one.verdict.kept}
         for by in refused.values():
@@ -299,14 +311,42 @@ class Line:
     def _drop_stale_verdicts(self) -> None:
         """Take out what other filters said, and write down when a run that had been made whole is judged anew.
 
-        Written down, because judging anew may itself be stopped, and must still not go on to ask for rows by itself.
+        What the filters before the first change said is kept aside: it is not asked for again. Both are written down,
+        because judging anew may itself be stopped, and must still not go on to ask for rows by itself.
         """
-        store = self.store
-        if all(store.files[name].by == self.judges for name in store.names("verdicts")):
-            return
-        whole = all(batch.raw in store.files for batch in rounds.batches(store))
-        marker = {REJUDGING: (dumps({"by": self.judges}), None)} if whole else {}
-        store.commit(marker, drop=tuple(store.names("verdicts")))
+        store, names = self.store, self.store.names("verdicts")
+        kept = store.files.get(STANDING)
+        ours = self.judges.split(".")
+        told = [store.files[name].by.split(".") for name in names]
+        aside = [] if kept is None else kept.by.split(".")
+        if any(one != ours for one in told) or aside != ours[: len(aside)]:
+            files: dict[str, tuple[bytes, int | None]] = {}
+            said = [store.table(name).with_columns(pl.lit(name).alias("batch")) for name in names]
+            if kept is not None:
+                told.append(aside)
+                said.append(store.table(STANDING).filter(~pl.col("batch").is_in(names)))
+            alike = min(_alike(ours, one) for one in told)
+            if alike:
+                labels = [label for label, _ in self.recipe.judges[:alike]]
+                files[STANDING] = packed(pl.concat(said).filter(pl.col("filter").is_in(labels)))
+            whole = all(batch.raw in store.files for batch in rounds.batches(store))
+            if whole or REJUDGING in store.files:
+                files[REJUDGING] = (dumps({"by": self.judges}), None)
+            drop = [*names, *(name for name in (STANDING,) if name in store.files and name not in files)]
+            store.commit(files, drop=tuple(drop), by=".".join(ours[:alike]))
+        if STANDING in store.files:
+            table = store.table(STANDING)
+            self._known = {str(key[0]): one for key, one in table.partition_by("batch", as_dict=True).items()}
+
+    def _known_of(self, name: str) -> dict[tuple[str, str], Verdict]:
+        """What is known of the rows of one batch: (row, filter) → verdict."""
+        table = self._known.get(name)
+        if table is None:
+            return {}
+        return {
+            (row, label): Verdict(kept, reason or "", score)
+            for row, label, kept, reason, score in table.select("_id", "filter", "kept", "reason", "score").iter_rows()
+        }
 
     # ── being stopped, and being watched ────────────────────────────────────────────────────────────────────────────
 

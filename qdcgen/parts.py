@@ -35,10 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "UNDECIDED",
     "Embedder",
     "Executor",
     "Exporter",
     "Filter",
+    "Graded",
     "Label",
     "Layer",
     "Metric",
@@ -148,7 +150,8 @@ class Tools:
     """Axis → tree, as the recipe declares them."""
     near: Callable[[Cell], Row | None] = _no_neighbour
     file: Callable[[str], Path] = _no_file
-    """A file of the recipe's folder by name; raises UsageError for one that is not there or lies outside."""
+    """A file, or a run's folder, of the recipe's folder by name; raises UsageError for one that is not there or lies
+    outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,8 +430,40 @@ class Step(Part):
         return (0.0, 0.0)
 
 
+class Graded(NamedTuple):
+    """How a filter's score decides: kept from `threshold` on (`above`), or below it and not at it (`below`)."""
+
+    threshold: float
+    keeps: typing.Literal["above", "below"] = "above"
+
+
+UNDECIDED = "undecided: "
+"""How the reason of a "no" begins where a critic gave no verdict: not known to be bad, and never kept."""
+
+
 class Filter(Part):
     """Says of each row whether it is kept, and why not."""
+
+    critic: ClassVar[bool] = False
+    """Whether a model's opinion decides; then its errors can be audited."""
+    embeds: ClassVar[bool] = False
+    """Whether what it says depends on the recipe's embedder."""
+
+    def graded(self) -> Graded | None:
+        """How the score decides, where a score alone does: every decided verdict then carries one. None otherwise."""
+        return None
+
+    def files(self) -> Sequence[str]:
+        """Files and run folders that it reads, as the recipe names them: rows are judged anew when one changes."""
+        return ()
+
+    def read(self, tools: Tools) -> Any:  # noqa: ARG002  (for filters with files)
+        """What it needs of its files. `check` calls it to tell what is wrong with them; `judge` calls it as it likes.
+
+        Raises:
+            UsageError, RecipeError: a file cannot be read.
+        """
+        return None
 
     def calls(self, axes: int) -> float:  # noqa: ARG002  (for filters that ask a critic)
         """Model calls that judging one row takes at most, of a recipe with so many taxonomies; repairs not counted."""

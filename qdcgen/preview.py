@@ -312,7 +312,7 @@ def preview_rows(recipe: Recipe, folder: Path, count: int) -> list[dict[str, Any
             rows = await generate.rows(recipe, _first(recipe, count), models, prepared=ready, embed=embed)
             judged = await judge(
                 rows,
-                recipe.filters,
+                recipe.judges,
                 lambda label: tools(recipe, models, label, scratch=scratch.setdefault(label, {})),
             )
         finally:

@@ -321,7 +321,9 @@ class Recipe(Settings):
     generate: tuple[Any, ...] = Field(min_length=1)
     """Steps, in order."""
     filters: tuple[Any, ...] = ()
-    """What is kept, in order."""
+    """What is kept: a row is accepted when every filter keeps it."""
+    filter_order: Literal["cheap_first", "written"] = "cheap_first"
+    """Which filter sees a row first: those that ask no model, then those with fewer calls a row; or as written."""
     target: Target
     """How many rows."""
     measure: Measuring = Measuring()
@@ -380,6 +382,21 @@ class Recipe(Settings):
         for entry in self.generate:
             found.update(entry.part.fills())
         return found
+
+    @property
+    def judges(self) -> tuple[tuple[str, Entry], ...]:
+        """The filters in the order in which they see a row, each with a name that no other has.
+
+        `length#2` is the second of that name as the recipe writes them. Those that ask no model come first, then those
+        with fewer calls a row: what a free filter drops costs no call.
+        """
+        names = [entry.name for entry in self.filters]
+        counts = [names[:place].count(name) for place, name in enumerate(names)]
+        labels = [f"{name}#{count + 1}" if count else name for name, count in zip(names, counts, strict=True)]
+        listed = zip(labels, self.filters, strict=True)
+        if self.filter_order == "written":
+            return tuple(listed)
+        return tuple(sorted(listed, key=lambda one: float(one[1].part.calls(len(self.taxonomy)))))
 
     @property
     def text_fields(self) -> tuple[str, ...]:
@@ -699,8 +716,8 @@ def _embedder(marked: strict_yaml.Marked, recipe: Recipe, faults: list[Fault]) -
 # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def inside(folder: Path, name: str, allowed: tuple[Path, ...] = ()) -> Path:
-    """The file `name` in `folder`, symbolic links followed.
+def inside(folder: Path, name: str, allowed: tuple[Path, ...] = (), *, runs: bool = False) -> Path:
+    """The file `name` in `folder`, symbolic links followed; with `runs`, also the folder of a run.
 
     Raises:
         ValueError: it lies outside `folder` and every allowed folder, or is no regular file.
@@ -716,6 +733,8 @@ def inside(folder: Path, name: str, allowed: tuple[Path, ...] = ()) -> Path:
             f"file {name!r} lies outside the recipe's folder; copy it there, or allow its folder: --allow-dir "
             f"{os.path.relpath(path.parent) if path.parent.is_dir() else path.parent}"
         )
+    if runs and (path / "manifest.json").is_file():
+        return path
     if not path.is_file():
         near = nearest(path.name, [p.name for p in path.parent.glob("*")][:1000]) if path.parent.is_dir() else ""
         raise ValueError(f"no file {name!r} in {path.parent if path.parent.is_dir() else folder}{near}")

@@ -136,7 +136,6 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
     import polars as pl
 
     from qdcgen import effects, ledger, readers, rounds
-    from qdcgen.judge import labels
     from qdcgen.measure import measure, samples_of
     from qdcgen.model.ask import surprisal
 
@@ -151,7 +150,7 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
         frames = {"raw": whole, "kept": kept}
     if recipe.measure.anchor is not None:
         frames["anchor"] = _anchor(recipe)
-    filters = labels(recipe.filters)
+    filters = [label for label, _ in recipe.judges]
     history = tried.with_columns((pl.col("_state") == "accepted").alias("_kept"), *_writer(recipe))
     wanted = rounds.regions_wanted(store, recipe)
     owed = wanted.height - tried.filter(pl.col("_state") == "accepted").height

@@ -13,6 +13,7 @@ from qdcgen.safe import printable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from qdcgen.errors import Fault
     from qdcgen.recipe import Recipe
 
 __all__ = ["STARTER", "checked_in_words", "part_text", "parts_text", "write_starter"]
@@ -145,20 +146,26 @@ def _plain(value: Any) -> str:
     return "none" if value is None or value == () else str(value)
 
 
-def read_layers(recipe: Recipe) -> None:
-    """Read every file that a layer names.
+def read_files(recipe: Recipe) -> None:
+    """Read every file that a layer or a filter names.
 
     Raises:
-        RecipeError: what is wrong with them, each with the layer's place.
+        RecipeError: what is wrong with them, each with the part's place.
     """
-    from qdcgen.parts import Layer
+    from qdcgen.parts import Filter, Layer
 
-    if all(type(entry.part).prepare is Layer.prepare for entry in recipe.layers.values()):
-        return  # none of them has a file, and asyncio alone takes 25 ms to import
-    import asyncio
+    found: list[Fault] = []
+    if any(type(entry.part).prepare is not Layer.prepare for entry in recipe.layers.values()):
+        import asyncio  # 25 ms: only where a layer has a file
 
-    from qdcgen.errors import RecipeError
-    from qdcgen.prepare import faults
+        from qdcgen.prepare import faults
 
-    if found := asyncio.run(faults(recipe)):
+        found += asyncio.run(faults(recipe))
+    if any(type(entry.part).read is not Filter.read for entry in recipe.filters):
+        from qdcgen.judge import faults as of_filters
+
+        found += of_filters(recipe)
+    if found:
+        from qdcgen.errors import RecipeError
+
         raise RecipeError(found)

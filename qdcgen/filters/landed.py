@@ -34,6 +34,7 @@ class Landed(Filter):
     """
 
     short: ClassVar[str | None] = "axes"
+    embeds: ClassVar[bool] = True
 
     axes: tuple[str, ...] = ()
     """Taxonomies that count; default: all that the row was drawn from."""

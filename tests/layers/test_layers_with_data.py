@@ -9,7 +9,7 @@ import pytest
 from qdcgen.errors import RecipeError, RunDiffers
 from qdcgen.recipe import load
 from qdcgen.run import run
-from qdcgen.start import read_layers
+from qdcgen.start import read_files
 
 RECIPE = """\
 recipe: 1
@@ -167,9 +167,9 @@ def test_check_reads_the_files_of_layers_and_a_changed_one_is_noticed(tmp_path, 
         "target: {rows: 4}\n"
     )
     with pytest.raises(RecipeError, match=r"docs.yaml:5:\d+: layers.doc: no file 'texts.txt'"):
-        read_layers(load(path))
+        read_files(load(path))
     (tmp_path / "texts.txt").write_text("One text.\n\nTwo texts.\n")
-    read_layers(load(path))
+    read_files(load(path))
     assert run(load(path), tmp_path / "out", quiet=True).exit_code == 0
     (tmp_path / "texts.txt").write_text("One text.\n\nOther texts.\n")
     with pytest.raises(RunDiffers, match=r"layers\.doc\.contents"):
