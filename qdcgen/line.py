@@ -110,6 +110,8 @@ class Line:
         """Rows whose region left the recipe: no filter sees them."""
         self._near: dict[int, Neighbours] = {}
         self._scratch: dict[str, dict[str, Any]] = {}
+        self.judged_anew = ""
+        """The first filter, and what is said of it, from which on this invocation judged rows once more."""
         self._known: dict[str, pl.DataFrame] = {}
         """Verdict file → what of its verdicts still stands after filters were changed."""
         self._uncommitted: list[tuple[list[Row], set[tuple[str, str]]]] = []
@@ -334,6 +336,11 @@ class Line:
                 files[REJUDGING] = (dumps({"by": self.judges}), None)
             drop = [*names, *(name for name in (STANDING,) if name in store.files and name not in files)]
             store.commit(files, drop=tuple(drop), by=".".join(ours[:alike]))
+            after = [label for label, _ in self.recipe.judges[alike:]]
+            self.judged_anew = (
+                f"filters changed: judged again by {', '.join(after)}" if after else "a filter was taken out"
+            )
+            self.say(self.judged_anew)
         if STANDING in store.files:
             table = store.table(STANDING)
             self._known = {str(key[0]): one for key, one in table.partition_by("batch", as_dict=True).items()}

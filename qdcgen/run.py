@@ -237,7 +237,9 @@ def _conclude(store: Store, recipe: Recipe, line: Line, outcome: Outcome, *, beg
         )
     if surplus := counts.get("surplus", 0):
         outcome.remarks.append(f"{surplus} rows that were kept are not needed for this target; they stay in rejected/")
-    if outcome.exit_code in (0, 3) and not line.made_now:
+    if outcome.exit_code in (0, 3) and not line.made_now and line.judged_anew:
+        outcome.remarks.append(f"{line.judged_anew}; {store.folder}/data: {accepted} of {target} rows accepted")
+    elif outcome.exit_code in (0, 3) and not line.made_now:
         outcome.remarks.append(f"{store.folder}: nothing to do, {accepted} of {target} rows accepted already")
     elif outcome.exit_code in (0, 3):
         outcome.remarks.append(f"{store.folder}/data: {accepted} rows accepted, of {tried.height} made")

@@ -88,11 +88,17 @@ def checked_in_words(recipe: Recipe) -> str:
     for entry in recipe.generate:
         filled = ", ".join(entry.part.fills())
         lines.append(f"  step      {entry.name}{f' fills {filled}' if filled else ''}")
-    lines += [f"  filter    {entry.name}" for entry in recipe.filters]
+    lines += [f"  filter    {label}{_calls(entry.part, recipe)}" for label, entry in recipe.judges]
     lines.append(f"  target    {recipe.target.rows:,} rows, at most {recipe.target.candidates} candidates each")
     lines += [f"  gate      {gate.table}.{gate.measure} {gate.bound.text}" for gate in recipe.bounds]
     lines += [f"  note      {note}" for note in recipe.notes]
     return "\n".join(lines)
+
+
+def _calls(part: Any, recipe: Recipe) -> str:
+    """`: up to 2 calls a row`; empty for a filter that asks no model."""
+    calls = float(part.calls(len(recipe.taxonomy)))
+    return f": up to {calls:g} call{'' if calls == 1 else 's'} a row" if calls else ""
 
 
 def parts_text(kind: str | None, name: str | None) -> str:

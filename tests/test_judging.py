@@ -54,8 +54,9 @@ def test_only_the_filter_that_changed_and_those_after_it_judge_again(small, tmp_
     asked, first = server.asked, dict(seen)
     assert first["Schema"] == 40
     seen.clear()
-    go(small, tmp_path / "out", TIGHT)
+    outcome = go(small, tmp_path / "out", TIGHT)
     assert server.asked == asked
+    assert any("no row was made" in words for words in outcome.remarks)
     assert "Schema" not in seen, "it stands before the change"
     assert seen["Length"] == 40
     assert 0 < seen["Duplicates"] < 40, "it sees what the tighter filter left"
@@ -77,8 +78,9 @@ def test_a_filter_taken_out_or_added_at_the_end_leaves_the_others_verdicts(small
     go(small, tmp_path / "out")
     assert not seen
     small.write_text(text)
-    go(small, tmp_path / "out")
+    outcome = go(small, tmp_path / "out")
     assert seen == {"Duplicates": 40}
+    assert any("judged again by duplicates; " in words for words in outcome.remarks)
 
 
 @pytest.mark.parametrize("then", [TIGHT, "filters.1.length.min_words=3", "filters.1.length.min_words=8"])
