@@ -71,6 +71,7 @@ def main() -> None:
         "benchmarks.report": ["--rows", "10000" if quick else "100000"],
         "benchmarks.tools": [],
         "benchmarks.landing": ["--texts", "10000" if quick else "100000"],
+        "benchmarks.duplicates": ["--texts", "10000" if quick else "100000"],
     }.items():
         print(f"\n{module}", flush=True)
         subprocess.run([sys.executable, "-m", module, *options], check=True, cwd=ROOT)

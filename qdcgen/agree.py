@@ -16,7 +16,7 @@ import polars as pl
 from qdcgen import axes, rounds
 from qdcgen.errors import RunDiffers
 from qdcgen.prepare import contents
-from qdcgen.store import dumps, packed
+from qdcgen.store import LABELS, dumps, packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,7 +80,8 @@ def agree(store: Store, recipe: Recipe, *, replace: bool) -> list[str]:
     if differing:
         # What a model was asked for is not asked again, unless it was for a layer that is another one now.
         other = {f"axes/{key.split('.')[1]}.json" for key in differing if key.startswith("layers.")}
-        kept = {"run.json", *store.names("axes")} - other
+        # Labels by people stay too: each knows what its row said, and counts only while the row says it.
+        kept = {"run.json", LABELS, *store.names("axes")} - other
         store.commit({}, drop=tuple(name for name in store.files if name not in kept))
     elif said:
         files, drop, remarks = _refreshed(store, recipe, said.get("drawn_from"), replace=replace)

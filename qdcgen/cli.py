@@ -259,7 +259,7 @@ def status(
 
 @app.command(
     epilog="Examples: qdcgen report runs/quickstart; qdcgen report data.jsonl --text instruction --axis category; "
-    "qdcgen report real.csv --text message --label intent --embedder bge"
+    "qdcgen report real.csv --text message --label intent --embedder bge; qdcgen report runs/mine --curve judge"
 )
 def report(
     where: Annotated[
@@ -279,15 +279,30 @@ def report(
     embedder: Annotated[
         str | None, typer.Option("--embedder", help="wordllama, bge, or any: qdcgen parts embedders.")
     ] = None,
+    curve: Annotated[
+        str | None,
+        typer.Option(
+            "--curve",
+            metavar="FILTER",
+            help="What other thresholds of a graded filter would keep, cover and vary, instead of the tables.",
+        ),
+    ] = None,
     as_json: Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables, for pull requests.")] = False,
 ) -> None:
     """Print coverage, diversity, complexity and quality tables of a run, or of any Parquet, JSONL or CSV file."""
-    from qdcgen.review import review
+    from qdcgen.review import curve_of, review
 
-    found = review(
-        where, text=tuple(text or ()), axes=tuple(axis or ()), embedder=embedder, label=label, taxonomy=taxonomy
-    )
+    if curve is not None and (text or axis or embedder or label or taxonomy):
+        raise typer.BadParameter(
+            "is of a run: not with --text, --axis, --label, --taxonomy or --embedder", param_hint="--curve"
+        )
+    if curve is not None:
+        found = curve_of(where, curve)
+    else:
+        found = review(
+            where, text=tuple(text or ()), axes=tuple(axis or ()), embedder=embedder, label=label, taxonomy=taxonomy
+        )
     if as_json:
         from qdcgen.report.document import document
 
@@ -337,6 +352,79 @@ def verify(
     sound, said = verify_text(run_folder(where), repair=repair)
     _say(said)
     raise typer.Exit(0 if sound else 1)
+
+
+@app.command(
+    epilog="Examples: qdcgen audit recipe.yaml --rows 6; qdcgen audit runs/quickstart --filter double_critic --rows 73"
+)
+def audit(
+    where: Annotated[Path, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a run folder.")],
+    rows: Annotated[int, typer.Option("--rows", "-n", min=2, max=5000, help="Good rows to plant faults in.")] = 24,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Which rows and faults; default: the recipe's seed.")
+    ] = None,
+    filters: Annotated[
+        list[str] | None, typer.Option("--filter", metavar="NAME", help="Audit this critic only; may be repeated.")
+    ] = None,
+    overrides: Set = None,
+    allow_dir: AllowDir = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Plant rows known to be bad and see which of them each critic lets through, before the main spend.
+
+    Each row is judged some 14 times, by every filter that asks a model. The replies are kept in the run's journal, so a
+    second audit is free. Before there is a run, the first rows of its plan are made for it, and kept for it too.
+    """
+    from qdcgen.audit import Interrupted, opened
+    from qdcgen.audit import audit as audit_critics
+    from qdcgen.report.audit_text import audit_text
+
+    recipe, folder = opened(where, overrides or (), allow_dir or (), out)
+    say: Callable[[str], None] = (lambda _: None) if quiet else _complain
+    try:
+        document = audit_critics(recipe, folder, rows=rows, seed=seed, filters=filters or (), say=say)
+    except Interrupted as stop:
+        _complain(str(stop))
+        raise typer.Exit(128 + stop.number) from None
+    if as_json:
+        _print_json(document)
+    else:
+        _print(audit_text(document))
+
+
+@app.command(
+    epilog="Examples: qdcgen label runs/quickstart; qdcgen label runs/quickstart --to todo.csv; "
+    "qdcgen label runs/quickstart --from todo.csv --by anna"
+)
+def label(
+    where: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or its recipe.")],
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, max=100_000, help="Rows to label in all.")] = 50,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Another number draws other rows.")] = 0,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Take labels from a CSV, JSONL or Parquet file: _id, label, by."),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="CSV", help="Write the rows to a file, to be labelled elsewhere.")
+    ] = None,
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Whose labels these are.")] = "me",
+    as_json: Json = False,
+) -> None:
+    """Say of rows, one at a time, whether they are good: y, n, s to skip, u to undo, q to leave and go on later.
+
+    Rows are drawn from the accepted ones and from those that each filter rejected, and shown without saying which. The
+    report then says how often each filter is right, and what share of the rows is good.
+    """
+    from qdcgen.label import label as label_rows
+    from qdcgen.label import label_text
+
+    found = label_rows(where, rows=rows, seed=seed, by=by, source=source, to=to)
+    if as_json:
+        _print_json(found)
+    else:
+        _say(label_text(found))
 
 
 def _version(wanted: bool) -> None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from qdcgen import generate, ledger, parts, rounds
-from qdcgen.errors import CapReached, Deferred, Incomplete, ModelRefused, Stopped
-from qdcgen.judge import chain, judge, tools
+from qdcgen.errors import CapReached, Deferred, Incomplete, ModelRefused, RecipeError, Stopped
+from qdcgen.judge import chain, faults, judge, tools
 from qdcgen.model.ask import Models
 from qdcgen.model.budget import Budget
 from qdcgen.neighbours import Neighbours
@@ -102,6 +102,8 @@ class Line:
         self._regions: Regions | None = None
         self._deferred = False
         """Whether a filter's calls wait in a provider's batch: nothing more is judged by this invocation."""
+        self._looked = False
+        """Whether what the filters read was looked at."""
         self._begun_rows = 0
         """Rows made or begun, over all invocations."""
         self._slots: set[int] = set()
@@ -199,6 +201,10 @@ class Line:
         # Where all was drawn from the plan as it is, every region stands.
         self._regions = rounds.regions(self.recipe) if missing and self.wanted.slots is not None else None
         waiting = deque(batch for batch in every if batch.verdicts not in self.store.files)
+        if waiting and not self._looked:
+            if found := faults(self.recipe):
+                raise RecipeError(found)  # a file that cannot be read is told before a row is paid for
+            self._looked = True
         self._count_what_stands()
         flight = sum(alias.max_in_flight for alias in self.recipe.models.values())
         rows = max((batch.slots.height for batch in missing), default=1)

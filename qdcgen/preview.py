@@ -47,7 +47,7 @@ CHARACTERS = (3.0, 5.0)
 """Characters per token, low and high, of English prose under common tokenizers; code and other scripts take more."""
 
 
-def _first(recipe: Recipe, count: int) -> list[Asked]:
+def first_asked(recipe: Recipe, count: int) -> list[Asked]:
     plan = plan_of(recipe)
     slots = rounds.named(plan.slots(0, min(count, recipe.target.rows)), recipe)
     numbered = slots.with_columns(pl.int_range(pl.len()).over(list(recipe.taxonomies)).alias("replicate"))
@@ -74,7 +74,7 @@ def plan_summary(recipe: Recipe, folder: Path | None = None) -> PlanSummary:
     judging = _judging(recipe)
     size = rounds.batch_rows(rows)
     examples = []
-    for cell, names, _ in () if missing else generate.cells(recipe, _first(recipe, 3), ready):
+    for cell, names, _ in () if missing else generate.cells(recipe, first_asked(recipe, 3), ready):
         shown = {axis: names[axis].path for axis in cell.mix} | {
             axis: word(value) for axis, value in cell.values.items()
         }
@@ -136,7 +136,7 @@ def _layered(recipe: Recipe, plan: Plan, ready: Mapping[str, Any]) -> tuple[int,
         return 0, {}
     count = min(recipe.target.rows, DRAWN)
     drawn: dict[str, list[str | None]] = {axis: [] for axis in values}
-    for cell, _, fault in generate.cells(recipe, _first(recipe, count), ready):
+    for cell, _, fault in generate.cells(recipe, first_asked(recipe, count), ready):
         for axis, column in drawn.items():
             column.append(word(cell.values[axis]) if fault is None and axis in cell.values else None)
     frame = pl.DataFrame(drawn, schema=dict.fromkeys(values, pl.String))
@@ -261,7 +261,7 @@ def _tokens(recipe: Recipe, ready: Mapping[str, Any]) -> tuple[tuple[float, floa
     for entry in recipe.generate:
         fields |= entry.part.names()
     sizes, faults = [], []
-    for _, names, fault in generate.cells(recipe, _first(recipe, SAMPLE), ready):
+    for _, names, fault in generate.cells(recipe, first_asked(recipe, SAMPLE), ready):
         try:
             if fault is not None:
                 raise fault
@@ -309,7 +309,7 @@ def preview_rows(recipe: Recipe, folder: Path, count: int) -> list[dict[str, Any
         try:
             ready = await prepared(recipe, models, folder)
             embed = recipe.measure.embedder.part.embed
-            rows = await generate.rows(recipe, _first(recipe, count), models, prepared=ready, embed=embed)
+            rows = await generate.rows(recipe, first_asked(recipe, count), models, prepared=ready, embed=embed)
             judged = await judge(
                 rows,
                 recipe.judges,

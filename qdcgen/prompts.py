@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -9,6 +10,7 @@ import orjson
 from qdcgen.errors import RowFault, nearest
 from qdcgen.parts import Problem, Writer
 from qdcgen.rows import Node
+from qdcgen.safe import of_no_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,11 +38,42 @@ VERDICT: dict[str, Any] = {
 drawn from it."""
 
 
+_UNSEEN = r"[\x00-\x08\x0e-\x1f\u00ad\u034f\u180e\u200b-\u200f\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ef]*"
+_GAP = _UNSEEN.replace("[", r"[\s\\", 1)
+_LETTERS = _UNSEEN.join(("[d\uff44]", "[a\uff41\u0430]", "[t\uff54]", "[a\uff41\u0430]"))
+_MARK = re.compile(
+    # `<data`, `</DATA>`, `< / data >`, the same in full-width signs or with characters inside that nobody sees. The
+    # two ways to the letters are kept apart so that a long run of such characters is read once.
+    rf"[<\uff1c\ufe64\u2039\u3008\u27e8](?=(?:{_GAP}[/\uff0f\u2044\u2215]{_GAP}|{_UNSEEN}){_LETTERS}(?!\w))",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(
+    r"^(?=[#]{2,4} ?(?:Instruction|Input|Response|System|User|Human|Assistant)s?:?[ \t]*$)"
+    r"|(?<=\n\n)(?=(?:Human|Assistant):)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TAGS = re.compile(r"[\U000e0000-\U000e007f]")
+
+
 def fenced(value: Any) -> str:
-    """A text, or anything else as JSON, between marks that it cannot close."""
-    text = value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-    safe = text.replace("</data", "< /data")
-    return f"<data>\n{safe}\n</data>"
+    r"""A text, or anything else as JSON, between marks that it cannot close, without words that could open a turn.
+
+    What looks like one of the marks begins with `&lt;` instead; words of chat templates get a space, their headings a
+    `>`; letters of the invisible alphabet of tags, which models read and people do not, become `\U000e0041`.
+    """
+    safe = _defused(value)
+    text = safe if isinstance(safe, str) else orjson.dumps(safe, option=orjson.OPT_INDENT_2).decode()
+    return f"<data>\n{text}\n</data>"
+
+
+def _defused(value: Any) -> Any:
+    """The same with every text in it made harmless; done before JSON escapes line breaks and quotes."""
+    if isinstance(value, str):
+        safe = _HEADING.sub("> ", of_no_turn(_MARK.sub("&lt;", value)))
+        return _TAGS.sub(lambda found: f"\\U{ord(found[0]):08x}", safe)
+    if isinstance(value, dict):
+        return {_defused(key): _defused(item) for key, item in value.items()}
+    return [_defused(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def asked(draft: Draft, *, layers: bool = True) -> str:

@@ -495,7 +495,7 @@ def loads(
     scrutiny.check(recipe, marked, faults, sound)
     if faults:
         raise RecipeError(faults)
-    return recipe
+    return recipe.model_copy(update={"notes": (*recipe.notes, *scrutiny.own_critics(recipe))})
 
 
 def rooted(recipe: Recipe, grown: Mapping[str, Taxonomy]) -> Recipe:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdcgen import __version__, parts
 from qdcgen.errors import UsageError, nearest
-from qdcgen.report.contents import Calls, GateResult, Report
-from qdcgen.store import Store
+from qdcgen.report.contents import Calls, GateResult, ModelCalls, Report
+from qdcgen.store import LABELS, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import polars as pl
 
-    from qdcgen.parts import Sample
+    from qdcgen.curve import Scored
+    from qdcgen.parts import Graded, Sample
     from qdcgen.recipe import Recipe
     from qdcgen.rows import Measure, Taxonomy
 
 __all__ = [
+    "curve_of",
     "journal_of",
     "journal_text",
     "of_file",
     "of_run",
+    "recipe_at",
     "review",
     "run_folder",
     "status_of",
@@ -83,15 +87,90 @@ def review(
         )
     store = Store(run_folder(where)).peek()
     if "measures.json" in store.files:
-        return stored(store)
+        report = _labelled(store, recipe_at(store, where)) if LABELS in store.files else stored(store)
+        return _with_audit(report, store)
+    return _with_audit(of_run(store, recipe_at(store, where), "", ask=False), store)
+
+
+def recipe_at(store: Store, where: Path) -> Recipe:
+    """The recipe of a run, its files looked up where it was given from."""
+    return recipe_of(store, _home(store, where))
+
+
+def _with_audit(report: Report, store: Store) -> Report:
+    """The report with a line for each critic that was audited. It is measured without: an audit changes no figure."""
+    said = store.read("audit.json")
+    if said is None:
+        return report
+    from dataclasses import replace
+
+    from qdcgen.report.audit_text import audit_remarks
+
+    changed = any(store.files[name].by != said["judges"] for name in store.names("verdicts"))
+    return replace(report, remarks=[*report.remarks, *audit_remarks(said, changed=changed)])
+
+
+def curve_of(where: Path, label: str) -> Report:
+    """What each threshold of the graded filter `label` of a run would keep, cover and vary.
+
+    Raises:
+        UsageError, RunError: `where` is no run; there is no such filter, it is not graded, or gave no score.
+    """
+    from qdcgen.curve import curve, graded
+
+    if where.is_file() and where.suffix in DATA_ENDINGS:
+        raise UsageError("--curve is for a run: the filters of a recipe gave the scores")
+    store = Store(run_folder(where)).peek()
     recipe = recipe_of(store, _home(store, where))
-    return of_run(store, recipe, "", ask=False)
+    how = graded(recipe, label)
+    embedder = recipe.measure.embedder.part
+    found = curve(
+        _scored(store, recipe, label, how),
+        label,
+        how,
+        embedder.embed,
+        embedder=embedder.label,
+        seed=recipe.seed,
+        taxonomies=recipe.taxonomies,
+        together=[strategy.axes for strategy in recipe.drawn_together],
+        forbidden=_forbidden(recipe),
+    )
+    facts = {"run": str(store.folder), "recipe": recipe.file, "version": f"qdcgen {__version__}"}
+    return Report(title=f"{recipe.name}: curve of {label}", facts=facts, curve=found)
+
+
+def _scored(store: Store, recipe: Recipe, label: str, how: Graded) -> Scored:
+    import math
+
+    import polars as pl
+
+    from qdcgen import rounds
+    from qdcgen.curve import Scored
+
+    before = [name for name, _ in recipe.judges]
+    before = before[: before.index(label)]
+    standing = ~pl.col("_id").is_in(rounds.retired(store)["_id"].implode())
+    said = [store.table(name).filter(standing) for name in store.names("verdicts")]
+    if not said:
+        return Scored(pl.DataFrame(), 0, {})
+    verdicts = pl.concat(said)
+    seen = verdicts.filter(pl.col("filter") == label)
+    # Kept although nothing could be compared (too short to tell its language, say): kept at every threshold.
+    always = pl.when(pl.col("kept")).then(math.inf if how.keeps == "above" else -math.inf)
+    scores = seen.select("_id", pl.col("score").fill_nan(None).fill_null(always).alias("_score")).drop_nulls()
+    rows = rounds.made(store, ["_id", "_slot", "_complexity", *recipe.taxonomies, *recipe.text_fields])
+    rows = rows.with_columns((~pl.col("_slot").is_first_distinct()).alias("_refill"))
+    frame = rows.join(scores, on="_id", how="inner", maintain_order="left").with_columns(_text(recipe).fill_null(""))
+    dropped = {name: verdicts.filter((pl.col("filter") == name) & ~pl.col("kept")).height for name in before}
+    return Scored(frame, seen.height - frame.height, dropped, int(frame["_refill"].sum()))
 
 
 def recipe_of(store: Store, home: Path) -> Recipe:
     """The recipe as the last invocation took it, `--set` and `--allow-dir` included."""
     from qdcgen.recipe import loads
 
+    if "recipe.yaml" not in store.files:
+        raise UsageError(f"{store.folder}: no run here yet; qdcgen run makes one")
     said = store.read("run.json") or {}
     return loads(
         store.bytes("recipe.yaml"),
@@ -116,6 +195,28 @@ def stored(store: Store) -> Report:
     return from_document(store.read("measures.json"))
 
 
+def _labelled(store: Store, recipe: Recipe) -> Report:
+    """The report as the run wrote it, but with what labels by people say by now."""
+    import numpy as np
+    import polars as pl
+
+    from qdcgen import labelled, rounds, worth
+
+    report = stored(store)
+    history = labelled.attached(rounds.attempts(store, recipe), store, recipe)
+    judges = [label for label, _ in recipe.judges]
+    nothing = np.empty((0, 1), dtype=np.float32)
+    sample = parts.Sample(
+        "kept", (), pl.DataFrame(), lambda: nothing, "", seed=recipe.seed, attempts=history, filters=judges
+    )
+    metric: Any = parts.find("metrics", "labelled")()
+    others = [one for one in report.measures if one.table != "quality" or one.name not in worth.NAMES]
+    measures = [*others, *metric.measure(sample)]
+    before = worth.remarks(report.measures)
+    remarks = [*(one for one in report.remarks if one not in before), *worth.remarks(measures)]
+    return replace(report, measures=measures, gates=list(_gates(recipe, measures)), remarks=remarks)
+
+
 # ── measuring ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -135,9 +236,11 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
     """
     import polars as pl
 
-    from qdcgen import effects, ledger, readers, rounds
+    from qdcgen import effects, labelled, ledger, readers, rounds, thrift, worth
+    from qdcgen.attrition import attrition
     from qdcgen.measure import measure, samples_of
     from qdcgen.model.ask import surprisal
+    from qdcgen.report.attrition import remarks as skewed
 
     tried = rounds.attempts(store, recipe)
     # Without what the steps noted: the longest column of all, and no metric reads it.
@@ -151,7 +254,8 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
     if recipe.measure.anchor is not None:
         frames["anchor"] = _anchor(recipe)
     filters = [label for label, _ in recipe.judges]
-    history = tried.with_columns((pl.col("_state") == "accepted").alias("_kept"), *_writer(recipe))
+    history = labelled.attached(tried, store, recipe)
+    history = history.with_columns((pl.col("_state") == "accepted").alias("_kept"), *_writer(recipe))
     wanted = rounds.regions_wanted(store, recipe)
     owed = wanted.height - tried.filter(pl.col("_state") == "accepted").height
     reading, said = readers.reading(store, recipe, frames, ask=ask)
@@ -171,6 +275,14 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
         planned=wanted,
     )
     measures = measure(samples, _metrics()) if samples else []
+    thinned = attrition(samples[0], frames["raw"], _listed(recipe)) if "raw" in frames else None
+    calls = _calls(store)
+    if "raw" in frames:
+        each = history.select(pl.col("_id", "_kept", "_usd"), pl.col("^_writer$"))
+        for more in (made.select("_id", "_calls", "_models"), frames["raw"].select("_id", "_text")):
+            each = each.join(more, on="_id", how="left", maintain_order="left")
+        measures += thrift.measures(recipe, each, thrift.saved(store, recipe), calls)
+        del each
     models = (
         model or ", ".join(sorted({m for said in made["_models"] for m in said.split(",") if m}))
         if made.height
@@ -191,10 +303,23 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
         measures=measures,
         ledger=ledger.lines(wanted, tried, recipe.taxonomies, filters),
         gates=list(_gates(recipe, measures)),
-        calls=_calls(store),
-        remarks=[*_short(owed, wanted.height), *_remarks(recipe, samples, measures), *said, *effects.remarks(measures)],
+        calls=calls,
+        remarks=[
+            *_short(owed, wanted.height),
+            *skewed(thinned),
+            *_remarks(recipe, samples, measures),
+            *said,
+            *effects.remarks(measures),
+            *worth.remarks(measures),
+        ],
         confused=readers.confusions(samples),
+        attrition=thinned,
     )
+
+
+def _listed(recipe: Recipe) -> list[str]:
+    """Fields with few values by their schema, which filters may turn down more or less."""
+    return [name for name, schema in recipe.fields.items() if "enum" in schema or schema.get("type") == "boolean"]
 
 
 def _writer(recipe: Recipe) -> Iterator[pl.Expr]:
@@ -217,9 +342,10 @@ def _calls(store: Store) -> Calls:
     journal = Journal(store.folder / "calls.sqlite")
     try:
         spent = journal.totals()
+        by = tuple(ModelCalls(name, *one[:4]) for name, one in journal.by_model().items())
     finally:
         journal.close()
-    return Calls(spent.calls, spent.tokens_in, spent.tokens_out, spent.cost, spent.faults)
+    return Calls(spent.calls, spent.tokens_in, spent.tokens_out, spent.cost, spent.faults, by)
 
 
 def _forbidden(recipe: Recipe) -> Callable[[Mapping[str, str]], bool]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from qdcgen import __version__, ledger, review, rounds
+from qdcgen import __version__, ledger, review, rounds, thrift
 from qdcgen.agree import agree
 from qdcgen.errors import Incomplete, ModelRefused, QdcgenError
 from qdcgen.growing import Interrupted, grow_axes, to_stderr
@@ -24,8 +24,9 @@ from qdcgen.publish import publish, state
 from qdcgen.recipe import outgrown
 from qdcgen.report.document import document
 from qdcgen.report.markdown import markdown
+from qdcgen.scrutiny import own_critics
 from qdcgen.selection import Selection
-from qdcgen.store import Store, digest, dumps
+from qdcgen.store import LABELS, Store, digest, dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -77,6 +78,7 @@ def run(
         if selection != Selection():
             rounds.check_selection(recipe, selection)
         remarks += agree(store, recipe, replace=replace)
+        remarks += own_critics(recipe)
         journal = Journal(folder / "calls.sqlite")
         tracing = Trace(folder / "trace.jsonl") if trace else None
         line = Line(recipe, store, journal, quiet=quiet, selection=selection, trace=tracing, log=log)
@@ -187,6 +189,7 @@ def _measured(store: Store, recipe: Recipe, line: Line, *, before: str) -> tuple
     told = recipe.resolved()
     wanted = digest(
         [told["measure"], told["gates"], told["target"], told["filters"], rounds.drawn_from(recipe), __version__]
+        + [store.files[name].sha256 for name in (LABELS,) if name in store.files]
     )
     now = state(store)
     by = f"{now}-{wanted}"
@@ -225,6 +228,7 @@ def _conclude(store: Store, recipe: Recipe, line: Line, outcome: Outcome, *, beg
         | {"owed": target - accepted},
         **_used(asked),
         "usd_in_all": line.spent,
+        "critic_calls": thrift.totals(thrift.saved(store, recipe)),
         "gates": [
             {"table": g.table, "measure": g.measure, "bound": g.bound, "value": g.value, "holds": g.holds}
             for g in (outcome.report.gates if outcome.report else ())

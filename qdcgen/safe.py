@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-__all__ = ["printable", "printable_json"]
+__all__ = ["of_no_turn", "printable", "printable_json"]
 
 # Never shown: C0 and C1 controls, DEL, soft hyphen, grapheme joiner, blank letters of Hangul and Khmer, every
 # zero-width space and direction mark, line and paragraph separators, lone surrogates, interlinear and musical controls.
@@ -88,3 +88,21 @@ def printable_json(document: str) -> str:
     return _harmful().sub(
         lambda found: found[0] if found["flag"] or found[0] in "\r\n\t" else _escape_json(found[0]), document
     )
+
+
+# What chat templates are made of: <|im_end|>, <|eot_id|>, and the same with full-width bars; <s>; [INST]; <<SYS>>.
+_TURN = re.compile(
+    r"<(?=[|｜][^\s<>]{1,60}[|｜]>"
+    r"|/?(?:s|bos|eos|unk|pad|sop|eop|start_of_turn|end_of_turn|end_of_utterance)>"
+    r"|<?/?SYS>>)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK)\])"
+)
+
+
+def of_no_turn(text: str) -> str:
+    """`text` with a space in every word by which a chat template ends a turn or opens one: `< |im_end|>`, `[ INST]`.
+
+    Runtimes read such words as control tokens also where they stand in a message's content: a row that holds
+    `<|im_end|>` and `<|im_start|>system` would otherwise speak as the system.
+    """
+    return _TURN.sub(lambda found: f"{found[0]} ", text)

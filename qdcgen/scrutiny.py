@@ -15,7 +15,7 @@ from qdcgen.parts import Scene
 from qdcgen.rows import Taxonomy
 from qdcgen.strict_yaml import Marked, Path, dotted
 
-__all__ = ["EXPECTED_BOUND", "Bound", "Checked", "Gate", "bound", "check", "gates"]
+__all__ = ["EXPECTED_BOUND", "Bound", "Checked", "Gate", "bound", "check", "gates", "own_critics"]
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 RESERVED = frozenset(
@@ -154,6 +154,34 @@ def _gate_names(table: str) -> list[str]:
         metric: Any = parts.find("metrics", name)
         if metric.table == table:
             found += metric.gates
+    return found
+
+
+# ── critics ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def own_critics(recipe: Checked) -> list[str]:
+    """What to say of each filter whose critic is a model that writes the rows, or where two critics are one model."""
+
+    def who(alias: str) -> tuple[Any, Any]:
+        return recipe.models[alias].model, recipe.models[alias].api_base
+
+    first = next(iter(recipe.models))
+    drawn = [alias for entry in recipe.layers.values() if entry.name == "models" for alias in entry.part.support()]
+    named = [getattr(entry.part, "model", None) for entry in recipe.generate if entry.part.fills()]
+    writers = {who(alias) for one in named for alias in ([one] if one else drawn or [first])}
+    found = []
+    for entry in recipe.filters:
+        if not entry.part.critic:
+            continue
+        asked = getattr(entry.part, "models", None) or [getattr(entry.part, "model", None) or first]
+        if own := [alias for alias in asked if who(alias) in writers]:
+            found.append(
+                f"filter {entry.name}: {', '.join(own)} also writes the rows, and shares the errors it should find; "
+                "another model finds more, and qdcgen audit says how much this one finds"
+            )
+        if len({who(alias) for alias in asked}) < len(asked):
+            found.append(f"filter {entry.name}: {', '.join(asked)} are not that many models, and agree with themselves")
     return found
 
 

@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-__all__ = ["FOLDERS", "FORMAT", "Kind", "Store", "digest", "dumps", "frame_of", "loads", "packed", "rows_of"]
+__all__ = ["FOLDERS", "FORMAT", "LABELS", "Kind", "Store", "digest", "dumps", "frame_of", "loads", "packed", "rows_of"]
 
 FORMAT = 1
 """Version of the folder's layout; a folder of another is refused by name."""
 
 FOLDERS = ("axes", "plan", "raw", "verdicts", "data", "rejected")
+LABELS = "labels.json"
+"""What people said of rows; no run takes it out."""
 _SWEPT = frozenset(FOLDERS) - {"axes"}
 """Where a file that no manifest lists is a kill's; an axis may have been laid there by a person."""
 _OURS = re.compile(

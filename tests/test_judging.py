@@ -163,3 +163,12 @@ def test_an_order_that_is_none_is_refused(small):
     small.write_text(small.read_text().replace("filters:\n", "filter_order: cheap\nfilters:\n"))
     with pytest.raises(RecipeError, match="filter_order"):
         load(small)
+
+
+def test_a_file_that_a_filter_cannot_read_is_told_before_a_row_is_paid_for(small, tmp_path, server):
+    (tmp_path / "real.csv").write_text("a,b\n1,2\n3,4\n")
+    against = "  - contamination: {against: [real.csv], text: said}\n"
+    small.write_text(small.read_text().replace("  - schema\n", against))
+    outcome = go(small, tmp_path / "out")
+    assert (outcome.exit_code, server.asked) == (2, 0)
+    assert any("real.csv" in words and "said" in words for words in outcome.remarks)

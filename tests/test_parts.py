@@ -30,10 +30,17 @@ REQUIRED = {
     "people": {"pool": ["a nurse", "a baker"]},
     "subtopics": {"of": "topic"},
     "tool_graph": {"file": "tools.json"},
+    "code": {"field": "text", "language": "python"},
+    "contamination": {"against": ["test.jsonl"]},
     "write": {"fields": {"text": "string"}, "prompt": "Write."},
     "seed": {"prompt": "A premise."},
     "outline": {"prompt": "A plan."},
     "correct": {"field": "label"},
+    "language": {"is": "en"},
+    "pattern": {"must": ["."]},
+    "judge": {"rubric": "Every sentence is clear."},
+    "agreement": {"models": ["one", "other"], "rubric": "Every sentence is clear."},
+    "solvable": {"question": ["text"], "answer": "answer"},
     "sentence_transformers": {"name": "none"},
     "provider": {"model": "openai/none"},
 }
@@ -87,7 +94,7 @@ def rows_with(texts):
 
 @pytest.mark.parametrize("name", parts.names("filters"))
 @pytest.mark.parametrize("texts", TEXTS)
-def test_a_filter_gives_one_verdict_per_row_and_a_reason_for_every_no(name, texts):
+def test_a_filter_gives_one_verdict_per_row_and_a_reason_for_every_no(name, texts, tmp_path):
     part = made("filters", name)
     assert isinstance(part, Filter)
     rows = rows_with(TEXTS[texts])
@@ -95,7 +102,9 @@ def test_a_filter_gives_one_verdict_per_row_and_a_reason_for_every_no(name, text
     async def refusing(_alias, _messages, **_settings):
         raise RowFault("refused", "this model says nothing")
 
-    tools = Tools(fields={"text": {"type": "string", "minLength": 1}}, ask=refusing)
+    file = tmp_path / "test.jsonl"
+    file.write_text('{"text": "a text that no row has"}\n')
+    tools = Tools(fields={"text": {"type": "string", "minLength": 1}}, ask=refusing, file=lambda _: file)
     verdicts = asyncio.run(part.judge(rows, tools))
     assert len(verdicts) == len(rows)
     assert all(verdict.kept or verdict.reason for verdict in verdicts)

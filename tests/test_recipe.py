@@ -66,7 +66,8 @@ def changed(old, new):
 # ── one fault of each kind ──
 
 TOP = (
-    "recipe, name, about, seed, models, taxonomy, strategies, forbid, layers, generate, filters, target, measure, gates"
+    "recipe, name, about, seed, models, taxonomy, strategies, forbid, layers, generate, filters, filter_order, target, "
+    "measure, gates"
 )
 UNFINISHED = "unexpected end of template, expected 'end of print statement'"
 BOUND = "expected a bound such as '>= 0.98', '<= 0.02' or '0.2..0.4'"

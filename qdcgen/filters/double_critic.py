@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from qdcgen.errors import RowFault, nearest
+from qdcgen.critics import CHECKER, FIRST, answered, of_row, undecided, unknown_fields, yes_or_no
+from qdcgen.errors import RowFault
 from qdcgen.parts import Filter, Problem
-from qdcgen.prompts import DATA, VERDICT, fenced, unknown_alias
+from qdcgen.prompts import unknown_alias
 from qdcgen.rows import Verdict
 
 if TYPE_CHECKING:
@@ -17,28 +17,29 @@ if TYPE_CHECKING:
     from qdcgen.rows import Row
 
 SYSTEM = (
-    "You check one example of a data set, given as JSON, against a question. Work through it step by step in a few "
-    "sentences, then answer the question with yes or no and nothing in between. " + DATA
+    CHECKER + " You are asked one question about it. Work through it step by step in a few sentences, then answer the "
+    "question with yes or no and nothing in between."
 )
 QUESTIONS = (
-    "Is everything in the example correct: does its answer follow from what is asked, without any error?",
-    "Is anything in the example incorrect: does its answer contain an error, or not follow from what is asked?",
+    f"Is everything in the example correct: does its answer follow from what is asked, without any error? {FIRST}",
+    f"Is anything in the example incorrect: does its answer hold an error, or not follow from what is asked? {FIRST}",
 )
-WANTED = ("yes", "no")
 
 
 class DoubleCritic(Filter):
     """Asks a critic twice, in separate calls: "is it correct?" and "is it incorrect?". Keeps a row on yes and no only.
 
-    A critic that likes to agree says yes to both and is found out: such rows are dropped with that reason. Only for
-    tasks with a right answer (a question and its solution, a text and its label); of a poem there is nothing to say.
-    Two calls a row, journaled; a reply that does not fit drops the row. What makes it lie: a critic that shares the
-    writer's errors finds them correct twice.
+    A critic that likes to agree says yes to both and is found out: such rows, and those of two noes, are undecided,
+    which is told apart from incorrect and is not kept either. So is a row to which one answer does not fit. Two calls a
+    row, blind to each other. Only for tasks with a right answer (a question and its solution, a text and its label);
+    which those are a recipe does not say, so nothing warns of a poem that is asked about. What makes it lie: a critic
+    that shares the writer's errors finds them correct twice.
 
     Source: Simula (arXiv 2603.29791, §2.2).
     """
 
-    short = "model"
+    critic: ClassVar[bool] = True
+    short: ClassVar[str | None] = "model"
 
     model: str | None = None
     """Alias of the critic; default: the first model. Another one than the writer's is worth more."""
@@ -48,54 +49,28 @@ class DoubleCritic(Filter):
     def problems(self, scene: Scene) -> Iterator[Problem]:
         """The alias and the fields exist."""
         yield from unknown_alias(scene, model=self.model)
-        for number, name in enumerate(self.fields):
-            if name not in scene.fields:
-                close = nearest(name, list(scene.fields)) or f"; known here: {', '.join(scene.fields)}"
-                yield Problem(("fields", number), f"no step fills {name!r}{close}")
+        yield from unknown_fields(scene, "fields", self.fields)
 
     def calls(self, axes: int) -> float:  # noqa: ARG002
         """Two."""
         return 2.0
 
     async def judge(self, rows: Sequence[Row], tools: Tools) -> list[Verdict]:
-        """One verdict a row; every row is answered before anything is raised, so that no reply paid for is lost."""
-        verdicts = await asyncio.gather(*(self._one(row, tools) for row in rows), return_exceptions=True)
-        found = []
-        for verdict in verdicts:
-            if isinstance(verdict, BaseException):
-                raise verdict
-            found.append(verdict)
-        return found
+        """One verdict a row."""
+        shown = [of_row(row, self.fields, tools) for row in rows]
+        said = await answered(yes_or_no(tools, self.model, SYSTEM, one, q) for one in shown for q in QUESTIONS)
+        return [_verdict(*pair) for pair in zip(said[::2], said[1::2], strict=True)]
 
-    async def _one(self, row: Row, tools: Tools) -> Verdict:
-        shown = {name: row.fields[name] for name in self.fields or tools.fields if name in row.fields}
-        asked = (self._answer(shown, question, tools) for question in QUESTIONS)
-        replies = []
-        for reply in await asyncio.gather(*asked, return_exceptions=True):
-            if isinstance(reply, RowFault):
-                return Verdict(kept=False, reason=f"the critic gave no answer that fits: {reply}")
-            if isinstance(reply, BaseException):
-                raise reply
-            replies.append(reply)
-        said = (replies[0]["verdict"], replies[1]["verdict"])
-        if said == WANTED:
-            return Verdict(kept=True)
-        told = {
-            ("no", "yes"): f"incorrect: {replies[1]['finding']}",
-            ("yes", "yes"): f"correct and incorrect, so the critic cannot tell: {replies[1]['finding']}",
-            ("no", "no"): f"neither correct nor incorrect, so the critic cannot tell: {replies[0]['finding']}",
-        }
-        return Verdict(kept=False, reason=told[said])
 
-    async def _answer(self, shown: Any, question: str, tools: Tools) -> dict[str, str]:
-        reply = await tools.ask(
-            self.model or "",
-            [
-                {"role": "system", "content": SYSTEM},
-                {"role": "user", "content": f"{fenced(shown)}\n\n{question}"},
-            ],
-            schema=VERDICT,
-            temperature=0.0,
-        )
-        answer: dict[str, str] = reply.parsed
-        return answer
+def _verdict(correct: Any, incorrect: Any) -> Verdict:
+    """What the two answers come to; each is whether it was a yes and the finding, or a fault."""
+    for answer in (correct, incorrect):
+        if isinstance(answer, RowFault):
+            return undecided(f"the critic gave no answer that fits: {answer}")
+    (right, _), (wrong, found) = correct, incorrect
+    if right and not wrong:
+        return Verdict(kept=True)
+    if wrong and not right:
+        return Verdict(kept=False, reason=f"incorrect: {found}")
+    both = "correct and incorrect" if right else "neither correct nor incorrect"
+    return undecided(f"{both} by the same critic: {found if right else correct[1]}")

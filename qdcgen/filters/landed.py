@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from qdcgen.critics import answered
 from qdcgen.errors import RowFault, nearest
 from qdcgen.landing import NOWHERE, THRESHOLD, Reader, at_depth, choose
-from qdcgen.parts import Filter, Problem, is_text
+from qdcgen.parts import UNDECIDED, Filter, Problem, is_text
 from qdcgen.rows import Taxonomy, Verdict
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ class Landed(Filter):
             for i, (place, score) in zip(held, found, strict=True):
                 asked = numbers[rows[i].cell.mix[axis]]
                 if isinstance(place, str):
-                    said[i] = Verdict(kept=False, reason=f"{axis}: the critic gave no answer that fits: {place}")
+                    said[i] = Verdict(
+                        kept=False, reason=f"{UNDECIDED}{axis}: the critic gave no answer that fits: {place}"
+                    )
                 elif place == NOWHERE:
                     continue
                 elif above[place] != above[asked]:
@@ -112,14 +114,8 @@ class Landed(Filter):
         return list(zip(found.tolist(), scores.tolist(), strict=True))
 
     async def _by_critic(self, axis: str, texts: Sequence[str], tools: Tools) -> list[tuple[int | str, float | None]]:
-        """Every text is answered before anything is raised, so that no reply that was paid for is lost."""
-        asked = [choose(text, tools.taxonomies[axis], tools.ask, self.model or "") for text in texts]
-        found: list[tuple[int | str, float | None]] = []
-        for said in await asyncio.gather(*asked, return_exceptions=True):
-            if isinstance(said, BaseException) and not isinstance(said, RowFault):
-                raise said
-            found.append((str(said) if isinstance(said, RowFault) else said, None))
-        return found
+        said = await answered(choose(text, tools.taxonomies[axis], tools.ask, self.model or "") for text in texts)
+        return [(str(one) if isinstance(one, RowFault) else one, None) for one in said]
 
     def _text(self, row: Row, tools: Tools) -> str:
         """The text that is read: as the measured text is joined."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from qdcgen.intervals import wilson
-from qdcgen.parts import Metric
+from qdcgen.parts import UNDECIDED, Metric
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ SHOWN = 70
 class Acceptance(Metric):
     """Accepted over attempted; for each filter, rejected over rows that reached it; failed over attempted, by kind.
 
-    Counts every candidate ever made. Wilson intervals. Rows reach a filter when all before it, in the recipe's order,
-    said yes. Rows that were good but no longer needed (`surplus`) reached and passed all of them.
+    Counts every candidate ever made but those of regions that left the recipe. Wilson intervals. Rows reach a filter
+    when all that see rows before it said yes. Rows that were good but no longer needed (`surplus`) reached and passed
+    all of them. A row that a critic gave no verdict on is rejected, and counted in the note (`undecided`).
 
     What makes it lie: acceptance is not quality. A filter that lets everything through has the best share of all, and
     candidates of one region are not independent, so intervals are too narrow where regions differ.
@@ -44,7 +45,12 @@ class Acceptance(Metric):
         if history is None or "_kept" not in history.columns or history.height == 0:
             why = "too few: nothing was attempted" if history is not None else "no history of candidates is at hand"
             return [Measure("quality", "accepted", None, of="raw", note=why)]
-        n = history.height
+        waiting = 0
+        if "_state" in history.columns:
+            history = history.filter(pl.col("_state") != "retired")
+            waiting = history.filter(pl.col("_state") == "unjudged").height
+            history = history.filter(pl.col("_state") != "unjudged")
+        n = history.height + waiting
         blank = pl.lit(None, dtype=pl.String)
         columns = [pl.col(name) if name in history.columns else blank.alias(name) for name in ("_filter", "_reason")]
         said = history.select(pl.col("_kept").fill_null(value=False), *columns)
@@ -65,16 +71,20 @@ class Acceptance(Metric):
         ]
         if surplus:
             found.append(_share("surplus", len(surplus), n, "good, and more than was asked for"))
-        reached = n - len(failed)
+        if waiting:
+            found.append(_share("not judged yet", waiting, n, ""))
+        reached = history.height - len(failed)
         for name in _order(sample.filters, by):
             reasons = by.get(name, [])
-            found.append(_share("rejected", len(reasons), reached, _common(reasons, self.reasons), axis=name))
+            unclear = sum(reason.startswith(UNDECIDED) for reason in reasons)
+            note = "; ".join(filter(None, (f"{unclear} undecided" * bool(unclear), _common(reasons, self.reasons))))
+            found.append(_share("rejected", len(reasons), reached, note, axis=name))
             reached -= len(reasons)
         return found
 
 
 def _order(filters: Sequence[str], by: Mapping[str, Sequence[str]]) -> list[str]:
-    """The recipe's order, then filters that only the history knows (of an earlier recipe)."""
+    """The order in which they see rows, then filters that only the history knows (of an earlier recipe)."""
     return [*dict.fromkeys(filters), *(name for name in by if name not in filters)]
 
 

@@ -28,6 +28,7 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +38,7 @@ from weakref import WeakSet
 from qdcgen.errors import MissingExtra, RowFault, UsageError
 from qdcgen.model import weights
 from qdcgen.rows import Reply
+from qdcgen.safe import of_no_turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -205,8 +207,9 @@ class _Job:
     __slots__ = ("dropped", "reply", "request", "system")
 
     def __init__(self, request: Request | str) -> None:
-        self.request = request
-        self.system = "" if isinstance(request, str) else _shared(request)
+        # The runtime reads control tokens in a message's content too: 1 token for `<|im_end|>`, and a turn is over.
+        self.request = request if isinstance(request, str) else _of_one_turn_each(request)
+        self.system = "" if isinstance(self.request, str) else _shared(self.request)
         self.reply: Future[Any] = Future()
         self.dropped = False
 
@@ -408,6 +411,12 @@ def _refused(fault: Mapping[str, Any]) -> RowFault:
         )
         return RowFault("context", reason)
     return RowFault("request", f"the embedded model refused the request: {fault.get('message', fault)}")
+
+
+def _of_one_turn_each(request: Request) -> Request:
+    """The request with no message that could end its own turn."""
+    messages = [{**message, "content": of_no_turn(message["content"])} for message in request.messages]
+    return replace(request, messages=messages)
 
 
 def _shared(request: Request) -> str:

@@ -198,6 +198,25 @@ class Journal:
         faults = dict(self._connection.execute("SELECT kind, count FROM faults ORDER BY kind"))
         return Totals(int(calls), int(tokens_in), int(tokens_out), None if unknown else cost, faults)
 
+    def by_model(self) -> dict[str, Totals]:
+        """What was spent on each model, unusable replies included, the most asked first; faults are not told apart.
+
+        What was pruned stands under the empty name: its model is not known.
+        """
+        said = self._connection.execute(
+            "SELECT model, COUNT(*), TOTAL(tokens_in), TOTAL(tokens_out), TOTAL(cost), COUNT(*) - COUNT(cost) FROM"
+            " (SELECT model, tokens_in, tokens_out, cost FROM calls"
+            " UNION ALL SELECT model, tokens_in, tokens_out, cost FROM lost) GROUP BY model ORDER BY 2 DESC, 1"
+        ).fetchall()
+        gone = self._connection.execute(
+            "SELECT '', TOTAL(calls), TOTAL(tokens_in), TOTAL(tokens_out), TOTAL(cost), TOTAL(unknown) FROM pruned"
+        ).fetchall()
+        return {
+            model: Totals(int(calls), int(tokens_in), int(tokens_out), None if unknown else cost, {})
+            for model, calls, tokens_in, tokens_out, cost, unknown in (*said, *gone)
+            if calls
+        }
+
     def count(self, faults: Mapping[str, int]) -> None:
         """Add to the faults by kind, and write down which replies were used again."""
         now = time.time()

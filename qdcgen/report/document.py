@@ -12,7 +12,21 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, get_args
 
 from qdcgen.errors import UsageError
-from qdcgen.report.contents import Calls, Confusion, GateResult, LedgerLine, Report
+from qdcgen.report.contents import (
+    Attrition,
+    Calls,
+    Change,
+    Confusion,
+    Curve,
+    GateResult,
+    LedgerLine,
+    Loss,
+    ModelCalls,
+    Point,
+    Report,
+    Sieve,
+    Skew,
+)
 from qdcgen.rows import Measure, Table
 from qdcgen.safe import printable_json
 
@@ -78,8 +92,42 @@ def document(report: Report) -> dict[str, Any]:
             "tokens_out": report.calls.tokens_out,
             "usd": _finite(report.calls.usd),
             "faults": dict(report.calls.faults),
+            "models": [{**asdict(one), "usd": _finite(one.usd)} for one in report.calls.models],
         },
         "confused": [asdict(pair) for pair in report.confused],
+        "attrition": None if report.attrition is None else _strict(asdict(report.attrition)),
+        **({"curve": _curve(report.curve)} if report.curve is not None else {}),
+    }
+
+
+def _strict(data: Any) -> Any:
+    """The same with no number that is not finite, and lists for tuples."""
+    if isinstance(data, dict):
+        return {key: _strict(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_strict(value) for value in data]
+    return _finite(data) if isinstance(data, float) else data
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    return {
+        "filter": curve.filter,
+        "keeps": curve.keeps,
+        "threshold": curve.threshold,
+        "scored": curve.scored,
+        "undecided": curve.undecided,
+        "dropped": dict(curve.dropped),
+        "equal_n": curve.equal_n,
+        "points": [
+            {
+                "threshold": point.threshold,
+                "now": point.now,
+                "kept": point.kept,
+                "measures": [_measure(measure) for measure in point.measures],
+            }
+            for point in curve.points
+        ],
+        "remarks": list(curve.remarks),
     }
 
 
@@ -123,13 +171,40 @@ def from_document(data: Mapping[str, Any]) -> Report:
             measures=tuple(_measured(entry) for entry in data["measures"]),
             ledger=tuple(LedgerLine(**entry) for entry in data["ledger"]),
             gates=tuple(GateResult(**entry) for entry in data["gates"]),
-            calls=Calls(**data["calls"]) if data.get("calls") else None,
+            calls=_called(data["calls"]) if data.get("calls") else None,
             remarks=tuple(data["remarks"]),
             confused=tuple(Confusion(**entry) for entry in data.get("confused", ())),
+            attrition=_sieved(data["attrition"]) if data.get("attrition") else None,
+            curve=_curved(data["curve"]) if data.get("curve") else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         message = f"not a report that qdcgen wrote ({error!r}): report the run again"
         raise UsageError(message) from error
+
+
+def _sieved(entry: Mapping[str, Any]) -> Attrition:
+    def pair(bounds: Any) -> tuple[float, float] | None:
+        return None if bounds is None else _bounds(bounds)
+
+    def sieve(one: Mapping[str, Any]) -> Sieve:
+        losses = tuple(Loss(**{**loss, "names": tuple(loss["names"])}) for loss in one["losses"])
+        changes = tuple(Change(**{**change, "interval": pair(change["interval"])}) for change in one["changes"])
+        skews = tuple(
+            Skew(**{**skew, "interval": _bounds(skew["interval"]), "ratio_interval": pair(skew["ratio_interval"])})
+            for skew in one["skews"]
+        )
+        return Sieve(**{**one, "losses": losses, "changes": changes, "skews": skews})
+
+    return Attrition(**{**entry, "sieves": tuple(map(sieve, entry["sieves"]))})
+
+
+def _called(entry: Mapping[str, Any]) -> Calls:
+    return Calls(**{**entry, "models": tuple(ModelCalls(**one) for one in entry.get("models", ()))})
+
+
+def _curved(entry: Mapping[str, Any]) -> Curve:
+    points = (Point(**{**one, "measures": tuple(map(_measured, one["measures"]))}) for one in entry["points"])
+    return Curve(**{**entry, "points": tuple(points), "remarks": tuple(entry["remarks"])})
 
 
 def _measured(entry: Mapping[str, Any]) -> Measure:

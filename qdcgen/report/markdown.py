@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from qdcgen.report import figures
+from qdcgen.report import attrition, curves, figures
 from qdcgen.report.grid import TABLES, Notes, grids, population
 from qdcgen.report.sheets import sheets
 from qdcgen.safe import printable
@@ -17,7 +17,7 @@ from qdcgen.safe import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from qdcgen.report.contents import Calls, Confusion, GateResult, LedgerLine, Report
+    from qdcgen.report.contents import Calls, Confusion, Curve, GateResult, LedgerLine, Report
     from qdcgen.report.grid import Grid, Line
     from qdcgen.report.sheets import Sheet
     from qdcgen.rows import Measure
@@ -57,17 +57,7 @@ def markdown(report: Report) -> str:
         blocks.append("\n".join(f"- {_prose(name)}: {_prose(text)}" for name, text in report.facts.items()))
     if report.ledger:
         blocks += _ledger(report.ledger)
-    for grid in grids(report.measures):
-        shown, agreeing, apart = grid.parted()
-        blocks.append(f"## {grid.table.capitalize()}")
-        if shown.lines or not (agreeing.lines or apart.lines):
-            blocks += _grid(shown, f"{TABLES[grid.table].capitalize()}.")
-        for sheet in sheets(apart):
-            blocks += _sheet(sheet)
-        if agreeing.lines:
-            blocks += [f"### {agreeing.agreement.capitalize()}", *_grid(agreeing)]
-        if grid.table == "coverage" and report.confused:
-            blocks += _confused(report.confused)
+    blocks += _tables(report) if report.curve is None else _curve(report.curve)
     if report.calls is not None:
         blocks += _calls(report.calls)
     if report.gates:
@@ -75,6 +65,35 @@ def markdown(report: Report) -> str:
     if report.remarks:
         blocks += ["## Remarks", "\n".join(f"- {_prose(remark)}" for remark in report.remarks)]
     return "\n\n".join(blocks) + "\n"
+
+
+def _tables(report: Report) -> Iterator[str]:
+    for grid in grids(report.measures):
+        shown, agreeing, apart = grid.parted()
+        yield f"## {grid.table.capitalize()}"
+        if shown.lines or not (agreeing.lines or apart.lines):
+            yield from _grid(shown, f"{TABLES[grid.table].capitalize()}.")
+        for sheet in sheets(apart):
+            yield from _sheet(sheet)
+        if agreeing.lines:
+            yield f"### {agreeing.agreement.capitalize()}"
+            yield from _grid(agreeing)
+        if grid.table == "coverage" and report.confused:
+            yield from _confused(report.confused)
+    if report.attrition is not None:
+        yield "## Attrition"
+        yield f"{attrition.QUESTION.capitalize()}."
+        yield from _sheet(attrition.sheet(report.attrition))
+        if said := attrition.claims(report.attrition):
+            yield "\n".join(f"- {_prose(claim)}" for claim in said)
+
+
+def _curve(curve: Curve) -> Iterator[str]:
+    yield "## Curve"
+    yield f"What another threshold of {_code(curve.filter)} would keep, cover and vary."
+    for sheet in curves.sheets(curve):
+        yield from _sheet(sheet)
+    yield "\n".join(f"- {_prose(remark)}" for remark in curve.remarks)
 
 
 def _table(headers: Sequence[str], right: Sequence[bool], rows: Iterable[Sequence[str]]) -> str:
@@ -93,6 +112,10 @@ def _calls(calls: Calls) -> Iterator[str]:
     cost = "unknown" if calls.usd is None else figures.dollars(calls.usd)
     rows = [("replies", figures.count(calls.replies)), ("tokens in", figures.count(calls.tokens_in))]
     rows += [("tokens out", figures.count(calls.tokens_out)), ("cost", cost)]
+    if len(calls.models) > 1:
+        for one in calls.models:
+            paid = "cost unknown" if one.usd is None else figures.dollars(one.usd)
+            rows.append((f"replies of {_code(one.model) or 'models pruned'}, {paid}", figures.count(one.replies)))
     rows += [(f"failed: {_code(kind)}", figures.count(count)) for kind, count in calls.faults.items()]
     yield _table(("what", "n"), (False, True), rows)
 
@@ -140,13 +163,14 @@ def _grid(grid: Grid, question: str = "") -> Iterator[str]:
 
 
 def _sheet(sheet: Sheet) -> Iterator[str]:
-    yield f"### {_prose(sheet.title[0].upper() + sheet.title[1:])}"
+    if sheet.title:
+        yield f"### {_prose(sheet.title[0].upper() + sheet.title[1:])}"
     if sheet.rows:
         rows = [
             [_code(row.name), *(_angles(f"{figure} ({below})" if below else figure) for figure, below in row.cells)]
             for row in sheet.rows
         ]
-        headers = ["axis", *(header.replace("\n", " ") for header in sheet.headers)]
+        headers = [sheet.label, *(_prose(header.replace("\n", " ")) for header in sheet.headers)]
         yield _table(headers, [False, *(place not in sheet.words for place in range(len(sheet.headers)))], rows)
     if sheet.notes:
         yield "\n".join(f"- {_prose(note)}" for note in sheet.notes)

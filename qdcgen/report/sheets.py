@@ -47,6 +47,7 @@ class Sheet:
     """A table of its own with one row per axis."""
 
     title: str
+    """Empty where the section's own name says it."""
     headers: tuple[str, ...]
     """Of the columns beside the label; a line break where a header may take two lines."""
     rows: tuple[Row, ...]
@@ -56,6 +57,8 @@ class Sheet:
     """Columns of words, set left; those of figures are set right."""
     spare: frozenset[int] = frozenset()
     """Columns whose second line is the first to go where there is little room."""
+    label: str = "axis"
+    """What the labels of the rows are, in Markdown."""
 
 
 def sheets(grid: Grid) -> list[Sheet]:

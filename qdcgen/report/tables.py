@@ -60,7 +60,8 @@ def add_grid(page: Page, grid: Grid, more: str) -> None:
 
 def add_sheet(page: Page, sheet: Sheet) -> None:
     """Add a table of one row per axis to the page; columns that do not fit are set below, as a table of their own."""
-    page.add("", words(sheet.title, most=_LONGEST_LABEL))
+    if sheet.title:
+        page.add("", words(sheet.title, most=_LONGEST_LABEL))
     labels = [(2 * row.depth, row.label) for row in sheet.rows]
     for spare, gap in ((True, _GAP), (False, _GAP), (False, 1)):
         setting = _Setting(labels, columns=_sheet_columns(sheet, spare=spare), gap=gap)

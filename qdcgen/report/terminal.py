@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from qdcgen.report import figures
+from qdcgen.report import attrition, curves, figures
 from qdcgen.report.grid import TABLES, grids
 from qdcgen.report.page import Page, columns, hanging, indented, listed, quiet_table, words
 from qdcgen.report.sheets import sheets
@@ -15,7 +15,7 @@ from qdcgen.safe import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qdcgen.report.contents import Calls, GateResult, LedgerLine, Report
+    from qdcgen.report.contents import Calls, Curve, GateResult, LedgerLine, ModelCalls, Report
 
 __all__ = ["terminal"]
 
@@ -31,6 +31,20 @@ def terminal(report: Report, *, width: int = 80, colour: bool) -> str:
         _add_ledger(page, report.ledger, more)
     if report.calls is not None:
         _add_calls(page, report.calls)
+    if report.curve is not None:
+        _add_curve(page, report.curve)
+    else:
+        _add_tables(page, report, more)
+    if report.gates:
+        _add_gates(page, report.gates)
+    if report.remarks:
+        page.heading("remarks")
+        for remark in report.remarks:
+            page.add(hanging("·", words(remark, most=1200)))
+    return page.text(colour=colour)
+
+
+def _add_tables(page: Page, report: Report, more: str) -> None:
     for grid in grids(report.measures):
         page.heading(grid.table, TABLES[grid.table])
         shown, agreeing, apart = grid.parted()
@@ -43,13 +57,20 @@ def terminal(report: Report, *, width: int = 80, colour: bool) -> str:
             add_grid(page, agreeing, more)
         if grid.table == "coverage":
             add_confused(page, report.confused)
-    if report.gates:
-        _add_gates(page, report.gates)
-    if report.remarks:
-        page.heading("remarks")
-        for remark in report.remarks:
-            page.add(hanging("·", words(remark, most=1200)))
-    return page.text(colour=colour)
+    if report.attrition is not None:
+        page.heading("attrition", attrition.QUESTION)
+        add_sheet(page, attrition.sheet(report.attrition))
+        for claim in attrition.claims(report.attrition):
+            page.add(hanging("·", words(claim, most=1200)))
+
+
+def _add_curve(page: Page, curve: Curve) -> None:
+    page.heading("curve", f"what another threshold of {curve.filter} would keep, cover and vary")
+    for sheet in curves.sheets(curve):
+        add_sheet(page, sheet)
+    page.heading("remarks")
+    for remark in curve.remarks:
+        page.add(hanging("·", words(remark, most=1200)))
 
 
 # ── the ledger ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -95,12 +116,19 @@ def _add_whole(page: Page, line: LedgerLine) -> None:
     page.add(table)
 
 
+def _tokens(spent: Calls | ModelCalls) -> str:
+    return f"{figures.count(spent.tokens_in)} tokens in, {figures.count(spent.tokens_out)} out"
+
+
 def _add_calls(page: Page, calls: Calls) -> None:
     page.heading("calls", "what the models were asked, over all invocations")
     table = quiet_table(("", "left"), ("", "right"), ("", "left"), rule=False)
-    tokens = f"{figures.count(calls.tokens_in)} tokens in, {figures.count(calls.tokens_out)} out"
     cost = "cost unknown" if calls.usd is None else figures.dollars(calls.usd)
-    table.add_row(words("replies"), words(figures.count(calls.replies)), words(f"{tokens}, {cost}"))
+    table.add_row(words("replies"), words(figures.count(calls.replies)), words(f"{_tokens(calls)}, {cost}"))
+    for one in calls.models if len(calls.models) > 1 else ():
+        paid = "cost unknown" if one.usd is None else figures.dollars(one.usd)
+        of = indented(words(one.model or "pruned", most=40), 2)
+        table.add_row(of, words(figures.count(one.replies)), words(_tokens(one) + f", {paid}"))
     for kind, count in calls.faults.items():
         table.add_row(indented(words(kind, most=40), 2), words(figures.count(count)), words("failed", "dim"))
     page.add(table)

@@ -89,7 +89,7 @@ def test_a_critic_whose_answer_does_not_fit_costs_the_row_and_a_cap_ends_the_run
     fault = scripted(RowFault("schema", "no subject"), {"subject": "cards/lost card"})
     bad, good = judged(Landed(axes=("topic",), model="c"), [row(LOST, topic="cards/lost card")] * 2, tools(ask=fault))
     assert (bad.kept, good.kept) == (False, True)
-    assert bad.reason == "topic: the critic gave no answer that fits: no subject"
+    assert bad.reason == "undecided: topic: the critic gave no answer that fits: no subject"
     with pytest.raises(CapReached):
         judged(Landed(model="c"), [row(LOST, topic="cards/lost card")], tools(ask=scripted(CapReached("calls"))))
 

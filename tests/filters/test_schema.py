@@ -63,3 +63,30 @@ def test_rows_are_judged_one_by_one_in_order():
 
 def test_nothing_declared_keeps_everything():
     assert judged({}, {"a": 1}, declared={}) == [Verdict(kept=True)] * 2
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "reason"),
+    [
+        ({"type": "number"}, float("inf"), "it: inf is no number that JSON can hold"),
+        ({"type": "array"}, [1.0, [float("nan")]], "it: nan is no number that JSON can hold"),
+        ({"type": "string"}, "ab\ud800", "it: half of a character (a lone surrogate) at position 2"),
+        ({"type": "object"}, {"\udfff": 1}, "it: half of a character (a lone surrogate) at position 0"),
+        ({"type": "string"}, "a\x00b 🦊", ""),
+        ({"type": "integer"}, 10**30, ""),
+        ({"type": "string", "format": "email"}, "nobody", 'it: "nobody" is not a "email"'),
+        ({"type": "string", "format": "email"}, "a@example.org", ""),
+        ({"type": "string", "format": "of our own"}, "x", ""),
+    ],
+)
+def test_what_json_cannot_hold_fits_no_schema_and_formats_count(schema, value, reason):
+    assert judged({"it": value}, declared={"it": schema}) == [Verdict(kept=not reason, reason=reason)]
+
+
+def test_validators_are_compiled_once():
+    tools = Tools(fields=FIELDS)
+    row = Row(Cell("0" * 16, {}, 0, 0), GOOD)
+    asyncio.run(Schema().judge([row], tools))
+    first = tools.scratch["checks"]
+    asyncio.run(Schema().judge([row], tools))
+    assert tools.scratch["checks"] is first

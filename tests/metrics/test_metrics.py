@@ -189,6 +189,23 @@ def test_acceptance_counts_rows_that_reach_each_filter_in_the_recipes_order() ->
     assert found[5].interval == wilson(0, 3)
 
 
+def test_acceptance_leaves_out_what_nobody_judged_and_tells_what_no_verdict_was_given_on() -> None:
+    from dataclasses import replace
+
+    said = [("retired", "retired", "gone"), (None, "unjudged", None), (None, "accepted", None),
+            ("judge", "rejected", "undecided: says maybe"), ("judge", "rejected", "dull")]  # fmt: skip
+    history = pl.DataFrame(
+        {"_filter": [f for f, _, _ in said], "_state": [s for _, s, _ in said], "_reason": [r for _, _, r in said]}
+    ).with_columns((pl.col("_state") == "accepted").alias("_kept"))
+    found = Acceptance().measure(replace(sample(), attempts=history, filters=["judge"]))
+    assert [(one.name, one.axis, one.value, one.n) for one in found] == [
+        ("accepted", "", 1 / 4, 4),
+        ("not judged yet", "", 1 / 4, 4),
+        ("rejected", "judge", 2 / 3, 3),
+    ]
+    assert found[2].note == "1 undecided; 1 × dull; 1 × undecided: says maybe"
+
+
 def test_without_a_history_acceptance_says_so() -> None:
     (one,) = Acceptance().measure(sample())
     assert (one.value, one.note) == (None, "no history of candidates is at hand")

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qdcgen.report.contents import Confusion, GateResult, LedgerLine, Report
+from qdcgen.report.contents import (
+    Attrition,
+    Change,
+    Confusion,
+    GateResult,
+    LedgerLine,
+    Loss,
+    Report,
+    Sieve,
+    Skew,
+)
 from qdcgen.report.plan_text import AxisPlan, NeededPlan, PairPlan, PlanSummary, QuotaPlan, TriplePlan
 from qdcgen.rows import Measure
 
@@ -92,6 +102,47 @@ def _positions(axis: str, *, known: bool) -> list[Measure]:
             for name, x, y in zip(names, read, uniform, strict=True)
         ),
     ]  # fmt: skip
+
+
+def _changes(*figures: tuple[str, float, float, float | None, int]) -> tuple[Change, ...]:
+    """Name, figure of the rows that came in, change, half width of its interval, and the size it is taken at."""
+    return tuple(
+        Change(
+            "diversity" if name in {"distance", "Vendi"} else "complexity",
+            name,
+            came,
+            change,
+            None if spread is None else (change - spread, change + spread),
+            at,
+        )
+        for name, came, change, spread, at in figures
+    )
+
+
+def _attrition() -> Attrition:
+    """A filter that turns down nothing, one that is even-handed, one that is not, and one that too few rows reach."""
+    few = tuple(Change("diversity", name, None, None) for name in ("distance", "Vendi", "words", "long words"))
+    lost = (
+        Loss("topic", False, 1, 12, 0.02, 0.004, ("cards/lost",), 31),
+        Loss("topic × trade", True, 90, 1204, 71.4, 0.21, ("cards/lost × naics/111",), 104),
+    )
+    skews = (
+        Skew("topic", "cards/lost", 140, 60, (0.35, 0.511), 2507, 301, 3.57, (2.85, 4.47), 1e-9),
+        Skew("label", "urgent", 400, 400, (0.99, 1.0), 2247, 0, None, None, 1e-12),
+        *(Skew("tools", f"tool {n}", 90, 30, (0.24, 0.44), 2557, 331, 2.57, (1.9, 3.5), 0.01) for n in range(4)),
+    )
+    sieves = (
+        Sieve("schema", 2856, 2856, 0, (), _changes(("distance", 0.612, 0.0, None, 0), ("Vendi", 41.3, 0, None, 100),
+              ("words", 48.0, 0.0, None, 0), ("long words", 0.21, 0.0, None, 0))),
+        Sieve("length", 2856, 2646, 0, (Loss("topic", False, 0, 12, 0.004, 1.0, (), 0),),
+              _changes(("distance", 0.612, 0.0004, 0.0021, 0), ("Vendi", 41.3, 0.31, 0.95, 100),
+                       ("words", 48.0, -12.34, 2.5, 0), ("long words", 0.21, -0.004, 0.0032, 0))),
+        Sieve("double_critic", 2647, 2156, 17, lost, _changes(("distance", 0.612, -0.0312, 0.0071, 0),
+              ("Vendi", 41.6, -2.81, 1.3, 100), ("words", 35.7, 0.4, 0.9, 0), ("long words", 0.2, 0.001, 0.003, 0)),
+              skews),
+        Sieve("judge", 12, 9, 1, (), few),
+    )  # fmt: skip
+    return Attrition(2871, 2856, 40, sieves, 412, BGE)
 
 
 @pytest.fixture
@@ -337,7 +388,7 @@ def bank() -> Report:
         Confusion("topic", "anchor", "cards/pin", "cards/lost", 4, 50),
     )
     measures = (*coverage, *diversity, *complexity, *quality)
-    return Report("bank-support", facts, measures, ledger, gates, remarks, confused=confused)
+    return Report("bank-support", facts, measures, ledger, gates, remarks, confused=confused, attrition=_attrition())
 
 
 @pytest.fixture
@@ -378,7 +429,13 @@ def hostile() -> Report:
     confused = [
         Confusion(HOSTILE, of, HOSTILE, landed, 10**9, 10**12) for of, landed in ((HOSTILE, HOSTILE), ("kept", ""))
     ]
-    return Report(HOSTILE, {"run": HOSTILE, HOSTILE: HOSTILE}, measures, ledger, gates, (HOSTILE,), confused=confused)
+    change = Change("diversity", HOSTILE, 1e300, -1e300, (-math.inf, math.inf), 10**12)
+    loss = Loss(HOSTILE, True, 10**9, 10**12, 1e9, 0.0, (HOSTILE,) * 5, 10**12)
+    skew = Skew(HOSTILE, HOSTILE, 10**12, 10**9, (0.0, 1.0), 10**12, 10**9, 1e300, (0.0, math.inf), 0.0)
+    sieve = Sieve(HOSTILE, 10**12, 10**9, 10**9, (loss,), (change,), (skew,) * 9)
+    attrition = Attrition(10**12, 10**12, 10**12, (sieve,), 10**12, HOSTILE)
+    facts = {"run": HOSTILE, HOSTILE: HOSTILE}
+    return Report(HOSTILE, facts, measures, ledger, gates, (HOSTILE,), confused=confused, attrition=attrition)
 
 
 @pytest.fixture

@@ -85,12 +85,20 @@ def test_figures_are_finite_or_none(hostile: Report) -> None:
 
 
 def test_keys_are_in_the_order_of_the_fields(bank: Report) -> None:
-    keys = ["format", "title", "facts", "measures", "ledger", "gates", "remarks", "calls", "confused"]
+    keys = ["format", "title", "facts", "measures", "ledger", "gates", "remarks", "calls", "confused", "attrition"]
     assert list(document(bank)) == keys
     assert list(document(bank)["confused"][0]) == list(Confusion.__dataclass_fields__)
     assert list(document(bank)["ledger"][0]) == list(LedgerLine.__dataclass_fields__)
     assert list(document(bank)["gates"][0]) == list(GateResult.__dataclass_fields__)
     assert set(document(bank)["measures"][0]) == set(Measure.__dataclass_fields__)
+
+
+def test_the_table_of_attrition_comes_back_as_it_was(bank: Report) -> None:
+    back = from_document(json.loads(dumps(document(bank))))
+    assert back.attrition == bank.attrition
+    before = document(bank)
+    del before["attrition"]
+    assert from_document(before).attrition is None
 
 
 def test_a_report_written_before_confusions_were_told_is_still_read(bank: Report) -> None:
