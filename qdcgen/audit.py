@@ -26,6 +26,7 @@ from qdcgen.preview import first_asked
 from qdcgen.recipe import load, loads
 from qdcgen.review import recipe_of
 from qdcgen.rows import stream
+from qdcgen.scrutiny import behind, writers
 from qdcgen.stopping import on_signal
 from qdcgen.store import Store, digest, dumps, rows_of
 from qdcgen.trials import GOOD, Trial
@@ -324,8 +325,8 @@ class _Session:
                 for place, plant in enumerate(one.plants)
             ]
         numbers = trials.figures(found, list(KINDS), skipped, prior=good.prior, seed=self.seed)
-        writers = _writers(self.recipe)
-        same = sorted({alias for alias in aliases if _home(self.recipe, alias) in writers})
+        writing = writers(self.recipe)
+        same = sorted({alias for alias in aliases if behind(self.recipe, alias) in writing})
         return {
             "filter": label,
             "settings": {entry.name: entry.part.model_dump(mode="json")},
@@ -500,24 +501,6 @@ def _share_of_good(strata: Mapping[str, str], told: Mapping[str, bool]) -> float
         return None
     whole = sum(n * sum(labels[name]) / len(labels[name]) for name, n in sizes.items())
     return whole / sum(sizes.values())
-
-
-def _home(recipe: Recipe, alias: str) -> tuple[str, str | None]:
-    return recipe.models[alias].model, recipe.models[alias].api_base
-
-
-def _writers(recipe: Recipe) -> set[tuple[str, str | None]]:
-    """The models that write rows: model and address."""
-    first = next(iter(recipe.models))
-    drawn = [
-        str(alias) for entry in recipe.layers.values() if entry.name == "models" for alias in entry.part.support() or ()
-    ]
-    found = set()
-    for entry in recipe.generate:
-        if entry.part.fills() and entry.part.calls()[1]:
-            own = getattr(entry.part, "model", None)
-            found |= {_home(recipe, alias) for alias in ([own] if own else drawn or [first]) if alias in recipe.models}
-    return found
 
 
 def _spent(used: Used) -> dict[str, Any]:

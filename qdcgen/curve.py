@@ -321,6 +321,9 @@ class _Curve:
             yield f"the recipe's {name} keeps none of the rows with a score"
         else:
             yield from (self._change(points[own], points[to]) for to in (own + 1, own - 1) if 0 <= to < len(points))
+        met = set(self.scores.tolist())
+        if len(met) == 1 and self.n > 1:
+            yield f"all rows have one score ({met.pop():.4g}): {self.label} tells none of them apart"
         dropped = ", ".join(f"{count:,} by {by}" for by, count in self.scored.dropped.items() if count)
         if dropped:
             yield f"rows that earlier filters dropped have no score and are in no figure here: {dropped}"

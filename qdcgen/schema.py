@@ -87,7 +87,7 @@ def _one_of(kind: str, definitions: dict[str, Any]) -> dict[str, Any]:
         inner["description"] = inspect.cleandoc(part.__doc__ or "")
         forms: list[Any] = [inner]
         if part.short is not None:
-            short = dict(inner["properties"][part.short])
+            short = dict(inner["properties"][part.model_fields[part.short].alias or part.short])
             forms.insert(0, {**short, "title": f"{name}: {part.short}"})
         if not inner.get("required"):
             bare.append(name)

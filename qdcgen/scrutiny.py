@@ -160,27 +160,36 @@ def _gate_names(table: str) -> list[str]:
 # ── critics ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def behind(recipe: Checked, alias: str) -> tuple[str, str | None]:
+    """The model behind an alias, and its address: two aliases may be one model."""
+    return recipe.models[alias].model, recipe.models[alias].api_base
+
+
+def writers(recipe: Checked) -> set[tuple[str, str | None]]:
+    """The models that write rows."""
+    first = next(iter(recipe.models))
+    drawn = [
+        str(alias) for entry in recipe.layers.values() if entry.name == "models" for alias in entry.part.support() or ()
+    ]
+    named = [getattr(entry.part, "model", None) for entry in recipe.generate if entry.part.fills()]
+    aliases = {alias for one in named for alias in ([one] if one else drawn or [first])}
+    return {behind(recipe, alias) for alias in aliases if alias in recipe.models}
+
+
 def own_critics(recipe: Checked) -> list[str]:
     """What to say of each filter whose critic is a model that writes the rows, or where two critics are one model."""
-
-    def who(alias: str) -> tuple[Any, Any]:
-        return recipe.models[alias].model, recipe.models[alias].api_base
-
-    first = next(iter(recipe.models))
-    drawn = [alias for entry in recipe.layers.values() if entry.name == "models" for alias in entry.part.support()]
-    named = [getattr(entry.part, "model", None) for entry in recipe.generate if entry.part.fills()]
-    writers = {who(alias) for one in named for alias in ([one] if one else drawn or [first])}
+    first, writing = next(iter(recipe.models)), writers(recipe)
     found = []
     for entry in recipe.filters:
         if not entry.part.critic:
             continue
         asked = getattr(entry.part, "models", None) or [getattr(entry.part, "model", None) or first]
-        if own := [alias for alias in asked if who(alias) in writers]:
+        if own := [alias for alias in asked if behind(recipe, alias) in writing]:
             found.append(
                 f"filter {entry.name}: {', '.join(own)} also writes the rows, and shares the errors it should find; "
                 "another model finds more, and qdcgen audit says how much this one finds"
             )
-        if len({who(alias) for alias in asked}) < len(asked):
+        if len({behind(recipe, alias) for alias in asked}) < len(asked):
             found.append(f"filter {entry.name}: {', '.join(asked)} are not that many models, and agree with themselves")
     return found
 

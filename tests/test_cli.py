@@ -275,7 +275,7 @@ def test_parts_lists_all_one_kind_or_one_part(qdcgen):
     for word in ("layers\n", "steps\n", "filters\n", "metrics\n", "embedders\n", "  length ", "  write "):
         assert word in everything
     filters = qdcgen("parts", "filters").stdout
-    assert filters.startswith("filters\n  double_critic  ")
+    assert filters.startswith("filters\n  agreement  ")
     assert "layers" not in filters
     one = qdcgen("parts", "filters", "length").stdout
     assert one.startswith("filter length\n\nKeeps rows whose field has between")

@@ -99,6 +99,10 @@ def test_rows_that_are_kept_whatever_the_threshold_are_in_every_set():
     assert "30 rows kept at every threshold: the filter compares nothing of them" in found.remarks
 
 
+def test_a_filter_that_scores_all_alike_is_said_to_tell_nothing():
+    assert drawn([4] * 30).remarks[0] == "all rows have one score (4): judge tells none of them apart"
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 20])
 def test_few_rows_say_so_and_break_nothing(n):
     for how in (Graded(1.0), Graded(1.0, "below"), Graded(9.0)):

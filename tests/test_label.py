@@ -7,6 +7,7 @@ import os
 import pty
 import random
 import select
+import shutil
 import signal
 import struct
 import sys
@@ -24,6 +25,7 @@ from qdcgen.labelled import Place
 from qdcgen.recipe import load
 from qdcgen.run import run
 from qdcgen.store import Store
+from qdcgen.testing import Server
 
 from .conftest import ROOT  # noqa: TID252  (fixtures' own)
 
@@ -67,14 +69,22 @@ def answering(body):
     return json.dumps({name: verdict if name == "verdict" else "because" for name in schema})
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """A finished run of 40 rows, with some rejected by a critic."""
+    home = tmp_path_factory.mktemp("sums")
+    with Server(answer=answering) as server:
+        (home / "sums.yaml").write_text(RECIPE.format(url=server.url))
+        assert run(load(home / "sums.yaml"), home / "out", quiet=True).exit_code == 0
+    return home / "out"
+
+
 @pytest.fixture
-def made(tmp_path, server):
-    """A finished run of 40 rows, with some rejected by each of two filters."""
+def made(template, tmp_path, server):
+    """A copy of it, beside its recipe."""
     server.answer = answering
-    path = tmp_path / "sums.yaml"
-    path.write_text(RECIPE.format(url=server.url))
-    outcome = run(load(path), tmp_path / "out", quiet=True)
-    assert outcome.exit_code == 0
+    (tmp_path / "sums.yaml").write_text(RECIPE.format(url=server.url))
+    shutil.copytree(template, tmp_path / "out")
     return tmp_path / "out"
 
 

@@ -38,7 +38,8 @@ class Labelled(Metric):
     each filter, over the rows that it saw: how often its no and its yes are right, the share of bad rows that it
     caught, and the gap: accuracy among what it kept less accuracy among what came in; `gap closed` is that as a share
     of what there was to gain. Where its interval holds 0 and is narrow (0.15 to either side), the filter has no
-    measurable value; where it is wide, labels are too few to tell. Nothing is printed without labels.
+    measurable value; where it is wide, labels are too few to tell. A row on which a critic was undecided
+    counts as one that it said no to. Nothing is printed without labels.
 
     Sources: generation-verification gap, arXiv 2412.02674; prediction-powered inference with a tuned λ, arXiv
     2311.01453, by strata, arXiv 2406.04291. Intervals come from Beta posteriors of the strata, seeded.
