@@ -286,7 +286,7 @@ def test_schema_is_one_json_document_without_internal_keys(qdcgen):
     document = json.loads(qdcgen("schema").stdout)
     assert set(document["properties"]) == {
         "recipe", "name", "about", "seed", "models", "taxonomy", "strategies", "forbid", "layers", "generate",
-        "filters", "target", "measure", "gates",
+        "filters", "filter_order", "target", "measure", "gates",
     }  # fmt: skip
 
 
