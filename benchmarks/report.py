@@ -1,99 +1,263 @@
-"""How long the whole measure takes: `python -m benchmarks.report --rows 100000`.
+"""How long the whole report takes: `python -m benchmarks.report --rows 100000`, and `--rows 1000000` for the long one.
 
-Prints seconds for each metric, peak memory and n. Texts are 60 words drawn by Zipf's law from 5,000, one in twenty a
-near-copy; two taxonomies of 100 leaves; populations `raw` and, with `--kept 0.8`, a kept share of it.
+Made-up rows of 60 words drawn by Zipf's law from 5,000, one in twenty a near-copy of the one 7 before it; a taxonomy of
+100 leaves on two levels, a flat one of 100, three layers. Measured as a user does it: `qdcgen report FILE` on a table,
+and `qdcgen report RUN` on a run folder whose rows, verdicts and plan are laid there without asking a model.
+
+Prints CPU seconds and wall seconds of embedding, of each metric and of the rest, and the peak memory of the process.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import random
 import resource
+import subprocess
+import sys
+import tempfile
 import time
+from collections import defaultdict
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
-from qdcgen.measure import METRICS, measure, samples_of
-from qdcgen.parts import Embedder, Metric, find
-from qdcgen.rows import Node, Taxonomy
+    import polars as pl
 
 WORDS = 60
 LEAVES = 100
+PART = 50_000
+
+RECIPE = """\
+recipe: 1
+name: bench
+models: {{writer: {{model: openai/none, api_base: "http://127.0.0.1:9"}}}}
+taxonomy:
+  topic: {{tree: {tree}}}
+  risk: {flat}
+layers:
+  mood: {{choice: [calm, worried, angry]}}
+  channel: {{choice: {{chat: 2, mail: 1}}}}
+  words: {{range: {{min: 8, max: 90}}}}
+generate: [{{write: {{fields: {{text: string}}, prompt: "{{{{ topic }}}} {{{{ risk }}}} {{{{ mood }}}} {{{{ words }}}}"}}}}]
+filters: [schema, {{length: {{field: text, min_words: 8}}}}, {{duplicates: {{field: text}}}}]
+target: {{rows: {rows}, candidates: 1}}
+measure: {{text: text, embedder: {embedder}}}
+"""
 
 
-def table(rows: int, seed: int) -> pl.DataFrame:
-    """Made-up rows with axes and everything else that metrics look at."""
-    rng = random.Random(seed)
-    letters = "abcdefghijklmnopqrstuvwxyz"
+# ── rows ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def texts(rows: int, seed: int) -> Iterator[list[str]]:
+    """The texts, part by part."""
+    import numpy as np
+
+    rng, letters = random.Random(seed), "abcdefghijklmnopqrstuvwxyz"
     vocabulary = ["".join(rng.choices(letters, k=rng.randint(2, 10))) for _ in range(5_000)]
-    weights = [1 / (rank + 3) for rank in range(len(vocabulary))]
-    texts: list[str] = []
-    for number in range(rows):
-        words = rng.choices(vocabulary, weights, k=WORDS)
-        if number % 20 == 19:
-            words = [*texts[-7].split()]
-            words[rng.randrange(WORDS)] = rng.choice(vocabulary)
-        texts.append(" ".join(words))
-    return pl.DataFrame({
-        "_id": [f"{number:016x}" for number in range(rows)],
-        "text": texts,
-        "topic": [f"topic {rng.randrange(LEAVES)}" for _ in range(rows)],
-        "risk": [f"risk {rng.randrange(LEAVES)}" for _ in range(rows)],
-        "mood": [rng.choice(["calm", "worried", "angry"]) for _ in range(rows)],
-        "_complexity": [rng.choice([None, "hard"]) for _ in range(rows)],
-    })  # fmt: skip
+    weights = 1 / (np.arange(len(vocabulary)) + 3)
+    drawn = np.random.default_rng(seed)
+    for start in range(0, rows, PART):
+        size = min(PART, rows - start)
+        codes = drawn.choice(len(vocabulary), (size, WORDS), p=weights / weights.sum())
+        copies = np.arange(19, size, 20)
+        codes[copies] = codes[copies - 7]
+        codes[copies, drawn.integers(0, WORDS, len(copies))] = drawn.integers(0, len(vocabulary), len(copies))
+        yield [" ".join(map(vocabulary.__getitem__, line)) for line in codes.tolist()]
 
 
-def tree(name: str) -> Taxonomy:
-    """A flat taxonomy of 100 leaves."""
-    labels = [f"{name} {number}" for number in range(LEAVES)]
-    return Taxonomy(name, tuple(Node(label, label, label, 0) for label in labels))
+def build_file(rows: int, seed: int, path: Path) -> None:
+    """A table as a user may have it: text and three columns."""
+    import numpy as np
+    import polars as pl
+
+    rng = np.random.default_rng(seed + 1)
+    pl.DataFrame({
+        "text": pl.concat([pl.Series(part) for part in texts(rows, seed)]),
+        "topic": pl.Series(rng.integers(0, LEAVES, rows)).cast(pl.String),
+        "mood": pl.Series(["calm", "worried", "angry"])[rng.integers(0, 3, rows)],
+        "words": rng.integers(8, 91, rows),
+    }).write_parquet(path)  # fmt: skip
+
+
+def build_run(rows: int, seed: int, folder: Path, embedder: str) -> None:
+    """A finished run of `rows` candidates: 5 of 100 are too short, 4 of 100 are repeats; their slots stay empty."""
+    import polars as pl
+
+    from qdcgen import recipe as recipes
+    from qdcgen import rounds
+    from qdcgen.generate import column_types
+    from qdcgen.store import Store, frame_of, packed
+
+    tree = {f"branch {b}": [f"topic {b} {leaf}" for leaf in range(10)] for b in range(LEAVES // 10)}
+    flat = [f"risk {leaf}" for leaf in range(LEAVES)]
+    source = RECIPE.format(tree=tree, flat=flat, rows=rows, embedder=embedder)
+    recipe = recipes.loads(source.encode(), file="bench.yaml", folder=folder.parent)
+    paths = {axis: {leaf.id: leaf.path for leaf in tree.leaves} for axis, tree in recipe.taxonomies.items()}
+    empty = frame_of([], 0, column_types(recipe), paths)
+    made = (text for part in texts(rows, seed) for text in part)
+    with Store(folder) as store:
+        store.commit({"recipe.yaml": (source.encode(), None)})
+        rounds.freeze(store, recipe, rounds.named(rounds.plan_of(recipe).slots(0, rows), recipe).with_columns(
+            pl.lit(0, dtype=pl.Int64).alias("replicate")))  # fmt: skip
+        files = {}
+        for batch in rounds.batches(store):
+            said = batch.slots
+            number, size = said["slot"], said.height
+            mixes = said.select(rounds._key(["risk", "topic"]).alias("_mix"))["_mix"]  # noqa: SLF001
+            table = pl.DataFrame({
+                "text": [next(made) for _ in range(size)],
+                "mood": pl.Series(["calm", "worried", "angry"]).gather(number % 3),
+                "channel": pl.Series(["chat", "mail", "chat"]).gather(number // 3 % 3),
+                "words": 8 + number * 7 % 83,
+                **{axis: said[axis].replace_strict(named) for axis, named in paths.items()},
+                "_id": [f"{one:016x}" for one in number.to_list()],
+                "_mix": mixes, "_replicate": [0] * size, "_slot": number, "_round": [0] * size,
+                "_calls": [1] * size, "_tokens_in": [120] * size, "_tokens_out": [80] * size, "_usd": [1e-4] * size,
+                "_models": ["openai/none"] * size, "_notes": ["{}"] * size,
+            })  # fmt: skip
+            raw = pl.concat([empty, table], how="diagonal_relaxed").select(empty.columns)
+            lost = {"length": number % 100 < 5, "duplicates": number % 100 >= 96}
+            verdicts, left = [], table
+            for name in ("schema", "length", "duplicates"):
+                gone = left["_slot"].is_in(number.filter(lost[name]).implode()) if name in lost else left["_slot"] < 0
+                verdicts.append(
+                    left.select(
+                        "_id",
+                        pl.lit(name).alias("filter"),
+                        (~gone).alias("kept"),
+                        pl.when(gone).then(pl.lit(f"{name}: 7, fewer than 8")).alias("reason"),
+                        pl.lit(None, dtype=pl.Float64).alias("score"),
+                    )
+                )
+                left = left.filter(~gone)
+            files[batch.raw] = packed(raw)
+            files[batch.verdicts] = packed(pl.concat(verdicts))
+        store.commit(files)
+
+
+# ── measuring ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Clock:
+    """Wall and CPU seconds by name; what runs inside something timed counts as its own only."""
+
+    def __init__(self) -> None:
+        """Nothing has run yet."""
+        self.spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+        self.inside: list[str] = ["the rest"]
+        self.since = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
+
+    def _book(self) -> None:
+        now, own = self._now(), self.spent[self.inside[-1]]
+        own[0] += now[0] - self.since[0]
+        own[1] += now[1] - self.since[1]
+        own[2] = max(own[2], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        self.since = now
+
+    @contextlib.contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Whatever runs meanwhile is booked under `name`."""
+        self._book()
+        self.inside.append(name)
+        try:
+            yield
+        finally:
+            self._book()
+            self.inside.pop()
+
+    def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, booked under `name`."""
+
+        @wraps(call)
+        def booked(*given: Any, **named: Any) -> Any:
+            with self.of(name):
+                return call(*given, **named)
+
+        return booked
+
+    def table(self) -> str:
+        """One line a name, in the order in which they first ran; `GiB`: the peak of the process by then."""
+        self._book()
+        lines = [f"  {'':<22}{'CPU s':>8}{'wall s':>9}{'GiB':>7}"]
+        rest = {name: one for name, one in self.spent.items() if name != "the rest"}
+        for name, (wall, cpu, peak) in (rest | {"the rest": self.spent["the rest"]}).items():
+            lines.append(f"  {name:<22}{cpu:>8.2f}{wall:>9.2f}{peak:>7.2f}")
+        wall, cpu = (sum(one[at] for one in self.spent.values()) for at in (0, 1))
+        beyond = cpu - self.spent["embedding"][1]
+        peak = max(one[2] for one in self.spent.values())
+        lines.append(f"  {'all':<22}{cpu:>8.2f}{wall:>9.2f}{peak:>7.2f}   {beyond:.1f} CPU s beyond embedding")
+        return "\n".join(lines)
+
+
+class Timed:
+    """A metric whose measuring is booked."""
+
+    def __init__(self, name: str, metric: Any, clock: Clock) -> None:
+        """`metric` does the measuring."""
+        self.measure = clock.timed(name, metric.measure)
+
+
+def measure(where: Path, embedder: str) -> None:
+    """`qdcgen report` on `where`, in this process, with a clock at every part."""
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")  # as the command line does
+    clock = Clock()
+    from qdcgen import attrition, ledger, parts, review, rounds, thrift
+    from qdcgen.cli import app
+
+    kind = parts.find("embedders", embedder)
+    kind.embed = clock.timed("embedding", kind.embed)  # type: ignore[attr-defined]
+    listed = review._metrics  # noqa: SLF001
+    review._metrics = lambda: [  # noqa: SLF001
+        Timed(type(one).__module__.rpartition(".")[2], one, clock) for one in listed()
+    ]
+    for module, name in (
+        (rounds, "attempts"), (rounds, "made"), (attrition, "attrition"), (thrift, "measures"), (ledger, "lines"),
+    ):  # fmt: skip
+        setattr(module, name, clock.timed(f"{module.__name__.rpartition('.')[2]}.{name}", getattr(module, name)))
+    options = ["--text", "text", "--axis", "topic", "--axis", "mood", "--axis", "words", "--embedder", embedder]
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        app(["report", str(where), *(options if where.is_file() else [])], standalone_mode=False)
+    print(clock.table())
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Parse, make rows and measure them, each in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--kept", type=float, default=0.0, help="also measure this share as `kept`, at equal n")
+    parser.add_argument("--of", choices=("file", "run", "both"), default="both")
     parser.add_argument("--embedder", default="wordllama")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--keep", type=Path, help="make the rows in this folder, or find them there, and leave them")
+    parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    raw = table(asked.rows, asked.seed)
-    frames = {"raw": raw}
-    if asked.kept:
-        frames["kept"] = raw.sample(fraction=asked.kept, seed=asked.seed)
-    attempts = raw.select("_id", (pl.int_range(pl.len()) % 5 > 0).alias("_kept")).with_columns(
-        _filter=pl.when(~pl.col("_kept")).then(pl.lit("length")),
-        _reason=pl.when(~pl.col("_kept")).then(pl.lit("7 words, fewer than 8")),
-    )
-    part = find("embedders", asked.embedder)()
-    assert isinstance(part, Embedder)
-    samples = samples_of(
-        frames,
-        "text",
-        part,
-        seed=asked.seed,
-        taxonomies={name: tree(name) for name in ("topic", "risk")},
-        layers=["mood"],
-        strategies=[["topic", "risk"]],
-        filters=["length"],
-        attempts=attempts,
-    )
-    began = time.perf_counter()
-    for sample in samples:
-        sample.vectors()
-    total = time.perf_counter() - began
-    print(f"{'embedding':<18}{total:8.2f} s   {samples[0].embedder}")
-    for name in METRICS:
-        metric = find("metrics", name)()
-        assert isinstance(metric, Metric)
-        began = time.perf_counter()
-        found = measure(samples, [metric])
-        seconds = time.perf_counter() - began
-        total += seconds
-        print(f"{name:<18}{seconds:8.2f} s   {len(found)} measures, n = {max(one.n for one in found):,}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{'all':<18}{total:8.2f} s   {asked.rows:,} rows, peak {peak:.2f} GiB")
+    if asked.measure:
+        measure(asked.measure, asked.embedder)
+    elif asked.build and asked.build.suffix:
+        build_file(asked.rows, asked.seed, asked.build)
+    elif asked.build:
+        build_run(asked.rows, asked.seed, asked.build, asked.embedder)
+    else:
+        with tempfile.TemporaryDirectory() as made:
+            folder = asked.keep or Path(made)
+            folder.mkdir(parents=True, exist_ok=True)
+            again = [sys.executable, "-m", "benchmarks.report", "--rows", str(asked.rows), "--seed", str(asked.seed)]
+            again += ["--embedder", asked.embedder]
+            for name in ("file", "run") if asked.of == "both" else (asked.of,):
+                where = folder / {"file": f"{asked.rows}.parquet", "run": f"{asked.rows}"}[name]
+                if not where.exists():
+                    subprocess.run([*again, "--build", str(where)], check=True)
+                print(f"report on a {name} of {asked.rows:,} rows, {asked.embedder}", flush=True)
+                subprocess.run([*again, "--measure", str(where)], check=True)
 
 
 if __name__ == "__main__":

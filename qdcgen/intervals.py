@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Interval = tuple[float, float]
     Statistic = Callable[[NDArray[np.int64]], Sequence[float]]
 
-__all__ = ["FEW", "canonical", "clamp", "jackknife", "mean", "median", "rarefied", "spearman", "wilson"]
+__all__ = ["FEW", "canonical", "clamp", "evened", "jackknife", "mean", "median", "rarefied", "spearman", "wilson"]
 
 FEW = 20
 """Fewer texts than this carry no figure that depends on size: its interval would span most of its range."""
@@ -95,6 +95,32 @@ def canonical(texts: Sequence[str]) -> NDArray[np.int64]:
     import numpy as np
 
     return np.array(sorted(range(len(texts)), key=texts.__getitem__), dtype=np.int64)
+
+
+def evened(lengths: Sequence[int], total: int) -> list[int]:
+    """How much of each text to take so that all together are `total` long: the longest are cut to one length.
+
+    All of everything where they are no longer than that. Every text stays, so texts and words are equal at once; cut
+    off after so many words in all, a population of long texts would have fewer of them.
+    """
+    over = sum(lengths) - total
+    if over <= 0:
+        return list(lengths)
+    left, room = len(lengths), total
+    most = 0
+    for length in sorted(lengths):
+        most = room // left
+        if length > most:
+            break
+        room -= length
+        left -= 1
+    spare = room - most * left  # fewer than there are long texts: one more for the first of those
+    kept = []
+    for length in lengths:
+        more = length > most and spare > 0
+        spare -= more
+        kept.append(min(length, most + more))
+    return kept
 
 
 def rarefied(

@@ -188,6 +188,7 @@ class _Session:
         self.top = 0
         self.page = 1
         self.helping = False
+        self.signals = -1
         self.keyboard, self.screen = sys.stdin.fileno(), sys.stderr.fileno()
 
     def run(self) -> None:
@@ -203,6 +204,10 @@ class _Session:
 
         heard = {signal.SIGCONT: again, signal.SIGWINCH: again, signal.SIGTERM: leave, signal.SIGHUP: leave}
         handlers = {number: signal.signal(number, handler) for number, handler in heard.items()}
+        # A signal that comes just before a read would wait for the next key: its number in a pipe ends the wait.
+        self.signals, told = os.pipe()
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told)
         try:
             tty.setcbreak(self.keyboard)
             while self.at < len(self.rows):
@@ -210,6 +215,9 @@ class _Session:
                 if not self.press(self.key()):
                     break
         finally:
+            signal.set_wakeup_fd(-1)
+            os.close(told)
+            os.close(self.signals)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             with contextlib.suppress(termios.error):  # the terminal itself is gone
@@ -220,6 +228,8 @@ class _Session:
 
     def key(self) -> str:
         """One key; empty where the terminal is gone."""
+        while self.keyboard not in (ready := select.select([self.keyboard, self.signals], [], [])[0]):
+            os.read(self.signals, len(ready))
         try:
             read = os.read(self.keyboard, 1)
         except OSError:

@@ -31,6 +31,8 @@ METRICS = (
     "pairs",
     "positions",
     "lexical",
+    "openings",
+    "templates",
     "near_duplicates",
     "spread",
     "vendi",
@@ -62,6 +64,8 @@ def measure(samples: Sequence[Sample], metrics: Iterable[Metric]) -> list[Measur
         equal_n = min(len(sample.texts) for sample in large)
         equal_words = min(_words(sample.texts) for sample in large)
         samples = [replace(sample, equal_n=equal_n, equal_words=equal_words) for sample in samples]
+    beside = {sample.of: sample for sample in samples}
+    samples = [replace(sample, beside=beside) for sample in samples]
     # One BLAS thread. Two of them on two cores, one busy, take 490 ms for the eigenvalues of a 256×256 matrix; one
     # takes 2 ms. And sums then have one order, so figures do not depend on how many cores a machine has.
     with threadpool_limits(limits=1):

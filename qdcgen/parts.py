@@ -266,6 +266,8 @@ class Sample:
     """Every row that is wanted, taxonomies as node ids; None where nothing was planned."""
     equal_n: int | None = None
     equal_words: float | None = None
+    beside: Mapping[str, Sample] = field(default_factory=dict, repr=False, compare=False)
+    """Every population that is measured together with this one, itself included, by name."""
 
 
 @dataclass(frozen=True)

@@ -673,6 +673,11 @@ def _repaired(folder: Path, found: list[str]) -> tuple[bool, str]:
             return False, "\n".join(
                 [*found, f"{folder}: {plans[0]} says what was asked for and cannot be remade; {way}"]
             )
+        if LABELS in broken and (folder / LABELS).exists():
+            way = "restore it from a copy, or remove it and repair again"
+            return False, "\n".join(
+                [*found, f"{folder}: {LABELS} holds what people said and cannot be made again; {way}"]
+            )
         first = min((name.partition("/")[2] for name in broken if name.startswith(("raw/", "verdicts/"))), default=None)
         if first is not None:
             broken |= {name for name in held.names("verdicts") if name.partition("/")[2] >= first}

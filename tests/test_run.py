@@ -435,3 +435,18 @@ def test_after_a_signal_nothing_more_is_asked_and_the_run_ends_with_the_calls_in
     assert time.monotonic() - heard < 8
     assert server.asked == asked
     assert journaled(tmp_path / "out") == asked
+
+
+def test_damaged_labels_are_not_thrown_away_by_a_repair(small, tmp_path, qdcgen):
+    go(small, tmp_path / "out")
+    some = rows(tmp_path / "out")["_id"][:3]
+    (tmp_path / "said.csv").write_text("_id,label\n" + "".join(f"{row},good\n" for row in some))
+    assert qdcgen("label", "out", "--from", "said.csv").returncode == 0
+    file = tmp_path / "out" / "labels.json"
+    file.write_bytes(file.read_bytes() + b" ")
+    said = qdcgen("verify", "--repair", "out")
+    assert said.returncode == 1
+    assert "labels.json holds what people said" in said.stdout + said.stderr
+    assert file.exists()
+    file.unlink()
+    assert qdcgen("verify", "--repair", "out").returncode == 0
