@@ -23,8 +23,8 @@ check: $(VENV)/.embedded ## Lint, format, types, generated files, tests
 docs: $(VENV)/.embedded ## Write the parts of the manual, and the JSON Schema, that come from the code
 	$(BIN)/python -m docs.generate
 
-bench: $(VENV)/.embedded ## Print how fast it is here
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.embedded ## Print how fast it is here; MILLION=1 measures 1,000,000 rows too
+	$(BIN)/python -m benchmarks $(if $(MILLION),--million)
 
 clean: ## Remove the virtual environment and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -61,7 +61,7 @@ def big_plan() -> None:
 
 
 def main() -> None:
-    """Every benchmark, one after another; `--quick` leaves out the long ones."""
+    """Every benchmark, one after another; `--quick` leaves out the long ones, `--million` adds the longest."""
     quick = "--quick" in sys.argv[1:]
     start_up()
     big_plan()
@@ -71,10 +71,13 @@ def main() -> None:
         "benchmarks.report": ["--rows", "10000" if quick else "100000"],
         "benchmarks.tools": [],
         "benchmarks.landing": ["--texts", "10000" if quick else "100000"],
+        "benchmarks.levels": ["--critics", "3" if quick else "10"],
         "benchmarks.duplicates": ["--texts", "10000" if quick else "100000"],
     }.items():
         print(f"\n{module}", flush=True)
         subprocess.run([sys.executable, "-m", module, *options], check=True, cwd=ROOT)
+    if "--million" in sys.argv[1:]:  # 5 minutes and 5 GiB on two free cores
+        subprocess.run([sys.executable, "-m", "benchmarks.report", "--rows", "1000000"], check=True, cwd=ROOT)
 
 
 if __name__ == "__main__":

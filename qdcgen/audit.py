@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdcgen import __version__, generate, judge, labelled, plants, rounds, trials
 from qdcgen.agree import made_from
+from qdcgen.bands import Bands
 from qdcgen.errors import RowFault, RunDiffers, Stopped, UsageError, nearest
 from qdcgen.line import budget_of
 from qdcgen.model.ask import Models, Used
@@ -160,7 +161,7 @@ def _critics(recipe: Recipe, wanted: Sequence[str]) -> list[tuple[str, Entry]]:
 
 
 def _is_critic(part: Filter, recipe: Recipe) -> bool:
-    return part.critic or part.calls(len(recipe.taxonomies)) > 0
+    return part.critic or (part.calls(len(recipe.taxonomies)) > 0 and not isinstance(part, Bands))
 
 
 class _Session:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qdcgen.intervals import T_19, Z, spearman
+from qdcgen.intervals import T_19, ranks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,19 +24,34 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Places = NDArray[np.int64]
 
-__all__ = ["Batch", "Fit", "Pairs", "Ratings", "compared", "fit", "largest", "parts_of", "reliability", "schedule"]
+__all__ = [
+    "Batch",
+    "Fit",
+    "Pairs",
+    "Ratings",
+    "compared",
+    "fit",
+    "fitted",
+    "largest",
+    "parts_of",
+    "reliability",
+    "schedule",
+    "stepped_up",
+]
 
-PRIOR = 0.25
+PRIOR = 0.5
 """Wins and defeats of every text against one that is rated 0. Without them a text that always wins has no finite
-rating. Of simulated critics (5 appearances in batches of 5) differences come out between 3 % too small and 6 % too
-large with it."""
+rating, and few comparisons put ratings too far apart: by 35 % with 0.1 (critics simulated after the model, 5
+appearances in batches of 5). With 0.5 it is from 3 % too near to 14 % too far."""
 
 TRIES = 8
 """Random ways to fill the batches of a round, of which the one with the fewest meetings again is taken."""
 
 STEPS = 50
-
+"""Of Newton's method, at most; 6 is usual."""
 SMALL = 1e-10
+SPLITS = 10
+DRAWS = 200
 
 
 class Batch(NamedTuple):
@@ -189,32 +204,38 @@ def largest(n: int, pairs: Pairs) -> tuple[Places, Pairs]:
 # ── the fit ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fit(n: int, pairs: Pairs, prior: float = PRIOR) -> Fit:
-    """Ratings of n items that maximise Σ w ln p + (1 - w) ln(1 - p) over all comparisons, by Newton's method.
+def fitted(n: int, pairs: Pairs, prior: float = PRIOR) -> Array:
+    """(n,) ratings that maximise Σ w ln p + (1 - w) ln(1 - p) over all comparisons, by Newton's method; not centred.
 
     `prior`: wins and defeats of each item against a text that is rated 0, so that ratings are finite and unique; a
     weak pull to the middle. Where comparisons join not all items, those of different parts do not compare.
-
-    Comparisons of one batch are not independent: an item that got a high score beats all others at once. So the
-    intervals do not come from the curvature alone, but from how far the sums over whole batches scatter (Huber 1967;
-    Liang and Zeger 1986), each item's pooled half and half with what all items scatter on average: of 5 batches alone
-    it would be a guess.
     """
     import numpy as np
 
     ratings = np.zeros(n)
-    if n == 0:
-        return Fit(ratings, ratings)
-    for _ in range(STEPS):
-        slope, curve = _slope(n, pairs, ratings, prior)
+    for _ in range(STEPS if n else 0):
+        slope, curve = _slope(pairs, ratings, prior)
         step = np.linalg.solve(curve, slope)
-        ratings += step * min(1.0, 2.0 / max(float(np.abs(step).max()), SMALL))  # never more than 2 at once
-        if float(np.abs(step).max()) < SMALL:
+        longest = float(np.abs(step).max())
+        ratings += step * min(1.0, 2.0 / max(longest, SMALL))  # never more than 2 at once
+        if longest < SMALL:
             break
-    return Fit(ratings - ratings.mean(), _spreads(n, pairs, ratings, prior))
+    return ratings
 
 
-def _slope(n: int, pairs: Pairs, ratings: Array, prior: float) -> tuple[Array, Array]:
+def fit(n: int, pairs: Pairs, prior: float = PRIOR) -> Fit:
+    """The ratings with their mean taken off, and their intervals.
+
+    Comparisons of one batch are not independent: an item that got a high score beats all others at once. So the
+    intervals do not come from the curvature alone, but from how far the sums over whole batches scatter (Huber 1967;
+    Liang and Zeger 1986), each item's pooled half and half with what all items scatter on average: of 5 batches alone
+    it would be a guess. Held by 91 – 96 % of the ratings of simulated critics.
+    """
+    ratings = fitted(n, pairs, prior)
+    return Fit(ratings - ratings.mean(), _spreads(n, pairs, ratings, prior)) if n else Fit(ratings, ratings)
+
+
+def _slope(pairs: Pairs, ratings: Array, prior: float) -> tuple[Array, Array]:
     """Gradient of the log-likelihood, and its curvature with the sign turned: (n,) and (n, n)."""
     import numpy as np
 
@@ -248,7 +269,7 @@ def _spreads(n: int, pairs: Pairs, ratings: Array, prior: float) -> Array:
     sums = np.zeros((batches, n))
     np.add.at(sums, (batch, first), left)
     np.add.at(sums, (batch, second), -left)
-    _, curve = _slope(n, pairs, ratings, prior)
+    _, curve = _slope(pairs, ratings, prior)
     inverse = np.linalg.inv(curve)
     inverse -= inverse.mean(axis=1, keepdims=True)  # of the ratings minus their mean
     naive = np.einsum("ij,jk,ik->i", inverse, curve, inverse, optimize=True)
@@ -257,4 +278,67 @@ def _spreads(n: int, pairs: Pairs, ratings: Array, prior: float) -> Array:
     appearances = np.maximum((sums != 0).sum(axis=0), 2)
     robust = robust * float(np.mean(appearances / (appearances - 1)))
     pooled = naive * float(robust.sum() / max(naive.sum(), SMALL))
-    return np.asarray(Z * np.sqrt((robust + pooled) / 2), dtype=np.float64)
+    return np.asarray(T_19 * np.sqrt((robust + pooled) / 2), dtype=np.float64)
+
+
+# ── how far the critic agrees with itself ───────────────────────────────────────────────────────────────────────────
+
+
+def reliability(n: int, batches: Sequence[Batch], seed: int) -> tuple[float, tuple[float, float]] | None:
+    """Reliability of the ratings in [-1, 1], and its 95 % interval: the share of their scatter that is not noise.
+
+    The rounds are split in two halves, each is rated by itself, and ρ is Spearman's correlation of the two ratings,
+    on average over up to 10 ways to split; then stepped up to the length of the whole (Spearman and Brown; for halves
+    of unequal length Horst 1951). At or below 0 nothing is stepped up. The interval draws items anew, 200 times, with
+    their ranks. None where there are fewer than 2 rounds, or a half rates nothing or all alike.
+
+    What makes it lie: a critic that goes by length, or by place in the batch's subject, agrees with itself too.
+    """
+    import numpy as np
+
+    rounds = sorted({batch.round for batch in batches})
+    half = len(rounds) // 2
+    if half < 1:
+        return None
+    ways = [way for way in combinations(rounds, half) if 2 * half < len(rounds) or rounds[0] in way]
+    rng = np.random.default_rng(seed)
+    share = half / len(rounds)
+    drawn = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), DRAWS)])  # row 0: each item once
+    found = []
+    for at in sorted(rng.permutation(len(ways))[:SPLITS].tolist()):
+        both = []
+        for inside in (True, False):
+            pairs = compared([batch for batch in batches if (batch.round in ways[at]) == inside])
+            met = np.zeros(n, dtype=bool)
+            met[pairs.first] = met[pairs.second] = True
+            both.append((fitted(n, pairs), met))
+        (one, here), (other, there) = both
+        held = here & there
+        if held.sum() > 2:  # noqa: PLR2004  (two always agree)
+            found.append(_correlations(ranks(one[held]), ranks(other[held]), drawn[:, held]))
+    if not found or not np.isfinite(value := np.mean(found, axis=0)[0]):
+        return None
+    value = stepped_up(float(value), share)
+    again = np.mean(found, axis=0)[1:]
+    low, high = (stepped_up(float(end), share) for end in np.nanpercentile(again, [2.5, 97.5]))
+    return value, (min(low, value), max(high, value))
+
+
+def _correlations(one: Array, other: Array, weights: NDArray[Any]) -> Array:
+    """(draws,) Pearson's correlation of (n,) and (n,) under each of (draws, n) weights; NaN where a side is flat."""
+    import numpy as np
+
+    total = weights.sum(axis=1)
+    means = [weights @ side / total for side in (one, other)]
+    squares = [weights @ (side * side) / total - mean**2 for side, mean in zip((one, other), means, strict=True)]
+    cross = weights @ (one * other) / total - means[0] * means[1]
+    scale = np.sqrt(np.maximum(squares[0] * squares[1], 0.0))
+    return np.where(scale > SMALL, cross / np.maximum(scale, SMALL), np.nan).clip(-1.0, 1.0)
+
+
+def stepped_up(rho: float, share: float) -> float:
+    """Reliability of the whole, of the correlation between one part, which is `share` of it, and the rest."""
+    if rho <= 0 or rho >= 1:
+        return rho
+    square, both = rho * rho, share * (1 - share)
+    return (math.sqrt(square * square + 4 * square * (1 - square) * both) - square) / (2 * both * (1 - square))

@@ -259,7 +259,8 @@ def status(
 
 @app.command(
     epilog="Examples: qdcgen report runs/quickstart; qdcgen report data.jsonl --text instruction --axis category; "
-    "qdcgen report real.csv --text message --label intent --embedder bge; qdcgen report runs/mine --curve judge"
+    "qdcgen report real.csv --text message --label intent --embedder bge; qdcgen report replies.jsonl --text reply "
+    "--model model --group prompt; qdcgen report made.jsonl --anchor real.csv; qdcgen report runs/mine --curve judge"
 )
 def report(
     where: Annotated[
@@ -276,8 +277,44 @@ def report(
     taxonomy: Annotated[
         Path | None, typer.Option("--taxonomy", metavar="TREE", help="File of the tree that --label is of.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Column that says which model wrote a text: how alike do models write? An --axis called model is read "
+            "so too.",
+        ),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group",
+            help="Column that says which prompt a text answers, for --model; default: the one whose values every model "
+            "has texts for.",
+        ),
+    ] = None,
+    anchor: Annotated[
+        Path | None,
+        typer.Option(
+            "--anchor",
+            metavar="FILE",
+            help="Real rows to set a data file against: figures beside theirs, precision and recall, what differs.",
+        ),
+    ] = None,
+    anchor_text: Annotated[
+        str | None, typer.Option("--anchor-text", help="Their column of texts; default: that of --text.")
+    ] = None,
     embedder: Annotated[
         str | None, typer.Option("--embedder", help="wordllama, bge, or any: qdcgen parts embedders.")
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            "--pairs",
+            metavar="FILE",
+            help="Pairs of texts (text_a, text_b) that people judged the same or not (same: 1, 0, yes, no): count "
+            "semantic classes by a threshold fitted on them, and say how right it is.",
+        ),
     ] = None,
     curve: Annotated[
         str | None,
@@ -293,15 +330,28 @@ def report(
     """Print coverage, diversity, complexity and quality tables of a run, or of any Parquet, JSONL or CSV file."""
     from qdcgen.review import curve_of, review
 
-    if curve is not None and (text or axis or embedder or label or taxonomy):
+    others = (text, axis, embedder, label, taxonomy, pairs, model, group, anchor, anchor_text)
+    if curve is not None and any(others):
         raise typer.BadParameter(
-            "is of a run: not with --text, --axis, --label, --taxonomy or --embedder", param_hint="--curve"
+            "is of a run: not with --text, --axis, --label, --taxonomy, --model, --group, --anchor, --anchor-text, "
+            "--embedder or --pairs",
+            param_hint="--curve",
         )
     if curve is not None:
         found = curve_of(where, curve)
     else:
         found = review(
-            where, text=tuple(text or ()), axes=tuple(axis or ()), embedder=embedder, label=label, taxonomy=taxonomy
+            where,
+            text=tuple(text or ()),
+            axes=tuple(axis or ()),
+            embedder=embedder,
+            label=label,
+            taxonomy=taxonomy,
+            pairs=pairs,
+            model=model,
+            group=group,
+            anchor=anchor,
+            anchor_text=anchor_text,
         )
     if as_json:
         from qdcgen.report.document import document

@@ -34,6 +34,8 @@ class Asked(NamedTuple):
     slot: int
     replicate: int
     mix: Mapping[str, str]
+    band: str | None = None
+    """The band of difficulty that its round asks it for; None: the one that its slot draws, where there are bands."""
 
 
 _BY_JSON = {"string": "String", "integer": "Int64", "number": "Float64", "boolean": "Boolean"}
@@ -92,6 +94,8 @@ def cells(
                     break
             else:
                 fault = RowFault("forbidden", f"no value of {axis} is allowed beside {key} after {REDRAWS} draws")
+        if recipe.target.complexity is not None:
+            names["complexity"] = recipe.target.complexity.band(one.band, one.slot)
         yield Cell(identity, one.mix, one.replicate, one.slot, values), names, fault
 
 
@@ -146,7 +150,10 @@ async def rows(
 
     async def one(cell: Cell, names: dict[str, Any], fault: RowFault | None) -> Row | None:
         try:
-            row = await _row(steps, given, Draft(cell, names, round=round_), asking, fault)
+            draft = Draft(cell, names, round=round_)
+            if recipe.target.complexity is not None:
+                draft.notes["complexity"] = str(names["complexity"])
+            row = await _row(steps, given, draft, asking, fault)
         except Deferred as wait:
             waiting.append(wait)
             return None

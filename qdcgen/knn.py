@@ -1,4 +1,4 @@
-"""How far each of many vectors of unit length is from its nearest others: exact, in blocks, on a GPU where there is one.
+"""How far each of many vectors of unit length is from its nearest others: exact, in blocks, on a GPU if there is one.
 
 All is compared with all that is asked for; there is no index, so nothing is missed. On two cores 2,000 texts are asked
 for among 1,000,000; on a GPU (torch with CUDA, if it happens to be installed) every text is.
@@ -65,7 +65,8 @@ def nearest(
             some = np.concatenate([held[better], cosines[better]], axis=1)
             some.partition(some.shape[1] - k, axis=1)
             held[better] = some[:, -k:]
-    return np.clip(1 - best.mean(axis=1, dtype=np.float64), 0.0, 2.0)
+    found: NDArray[np.float64] = 1 - best.mean(axis=1, dtype=np.float64)
+    return np.clip(found, 0.0, 2.0)
 
 
 def card(vectors: Vectors) -> str | None:

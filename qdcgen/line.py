@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from qdcgen import generate, ledger, parts, rounds
+from qdcgen import bands, generate, ledger, parts, rounds
 from qdcgen.errors import CapReached, Deferred, Incomplete, ModelRefused, RecipeError, Stopped
 from qdcgen.judge import chain, faults, judge, tools
 from qdcgen.model.ask import Models
@@ -24,24 +24,26 @@ from qdcgen.report.live import Live, Progress
 from qdcgen.rows import Verdict
 from qdcgen.selection import Selection
 from qdcgen.stopping import on_signal
-from qdcgen.store import dumps, frame_of, packed, rows_of
+from qdcgen.store import REJUDGING, dumps, frame_of, packed, rows_of
+from qdcgen.vector_cache import remembering
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from qdcgen.model.journal import Journal
     from qdcgen.parts import Tools
-    from qdcgen.recipe import Recipe
+    from qdcgen.recipe import Entry, Recipe
     from qdcgen.refresh import Regions
     from qdcgen.rows import Cell, Row
     from qdcgen.store import Store
 
-__all__ = ["GROUP", "LOG_EVERY", "REJUDGING", "Line", "budget_of"]
+if TYPE_CHECKING:
+    Judging = tuple[list[Row], Sequence[tuple[str, Entry]], Callable[[str], Tools], Mapping[tuple[str, str], Verdict]]
+
+__all__ = ["GROUP", "LOG_EVERY", "Line", "budget_of"]
 
 GROUP = 16
 """Batches whose verdicts are committed together: one manifest and one sync of the folder for all."""
-REJUDGING = "rejudging.json"
-"""There while a run that had been made whole is judged anew."""
 STANDING = "standing.parquet"
 """There while rows are judged anew: verdicts of the filters that did not change, nor any before them."""
 LOG_EVERY = 1.0
@@ -76,7 +78,7 @@ class Line:
         log: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         """Opens nothing; models connect or load at their first call. `log` takes the place of the display."""
-        self.recipe = recipe
+        self.recipe = recipe = remembering(recipe, store.folder)
         self.store = store
         self.models = Models(
             recipe.models, journal, budget=budget_of(recipe), trace=trace, stopping=lambda: self.stopped_by is not None
@@ -104,6 +106,8 @@ class Line:
         """Whether a filter's calls wait in a provider's batch: nothing more is judged by this invocation."""
         self._looked = False
         """Whether what the filters read was looked at."""
+        self._asked_ahead: set[str] = set()
+        """Verdict files of the batches whose critics' questions are with a provider already."""
         self._begun_rows = 0
         """Rows made or begun, over all invocations."""
         self._slots: set[int] = set()
@@ -145,7 +149,8 @@ class Line:
                         break
                     tried = rounds.attempts(store, recipe)
                     self.owed = rounds.next_round(store, recipe, plan, tried, self.selection)
-                    rejudged = REJUDGING in store.files
+                    marker = store.read(REJUDGING) if REJUDGING in store.files else {}
+                    rejudged = bool(marker.get("whole"))
                     store.commit({}, drop=(REJUDGING, STANDING))
                     if self.owed.slots.is_empty():
                         break
@@ -172,6 +177,14 @@ class Line:
         elif self.exit_code == 0 and self.owed is not None:
             self._say_what_is_short(self.owed)
 
+    @property
+    def unjudged(self) -> int:
+        """Batches that wait to be judged anew since filters changed; until there are none, `data/` stays as it is."""
+        if REJUDGING not in self.store.files:
+            return 0
+        made = (batch for batch in rounds.batches(self.store) if batch.raw in self.store.files)
+        return sum(batch.verdicts not in self.store.files for batch in made)
+
     def let_go(self) -> None:
         """Give up what only making rows needs: 20 MB of 100,000 rows, while they are measured."""
         self._filled, self._slots, self._retired = set(), set(), set()
@@ -188,6 +201,8 @@ class Line:
             )
             self.remarks.append(f"{short} of {self.wanted.rows} rows short within {bounds}:")
             self.remarks += [f"  {words}" for words in ledger.shortfall(owed.given_up, tried, self.recipe.taxonomies)]
+            more = rounds.short_of_bands(self.store, self.recipe, tried, self.wanted.rows)
+            self.remarks += [f"  {words}" for words in more]
         if owed.left_out:
             self.exit_code = 4
             self.remarks.append(
@@ -276,31 +291,39 @@ class Line:
         """Judge, in plan order, every batch whose turn has come; commit up to GROUP of them at once."""
         while waiting and waiting[0].raw in self.store.files and not self._deferred:
             files: dict[str, tuple[bytes, int]] = {}
-            while waiting and waiting[0].raw in self.store.files and len(files) < GROUP:
-                batch = waiting[0]
-                try:
-                    files[batch.verdicts] = packed(await self._judge(batch))
-                except Deferred:  # a critic's calls wait for the next batch of a provider; later rows wait for these
-                    self._deferred = True  # for this invocation: filters have seen some of these rows
-                    break
-                waiting.popleft()
+            try:
+                while waiting and waiting[0].raw in self.store.files and len(files) < GROUP:
+                    batch = waiting[0]
+                    try:
+                        files[batch.verdicts] = packed(await self._judge(batch))
+                    except Deferred:  # a critic's calls wait for a provider's batch; later rows wait for these
+                        self._deferred = True  # for this invocation: filters have seen some of these rows
+                        self._asked_ahead.add(batch.verdicts)
+                        break
+                    waiting.popleft()
+            except BaseException:  # a stop, a cap, an outage: what was judged by then was paid for
+                self.store.commit(files, by=self.judges)
+                raise
             await asyncio.to_thread(self.store.commit, files, by=self.judges)
             self._uncommitted.clear()
+        if self._deferred:
+            await self._ask_ahead(waiting)
+
+    async def _ask_ahead(self, waiting: deque[rounds.Batch]) -> None:
+        """Let critics that wait for a provider's batch ask about later rows too, so that one batch takes all of them.
+
+        Nothing is kept of what the filters say: these rows are judged by a later invocation, in their turn.
+        """
+        for batch in waiting:
+            if batch.raw in self.store.files and batch.verdicts not in self._asked_ahead:
+                self._asked_ahead.add(batch.verdicts)
+                with contextlib.suppress(Deferred):
+                    await judge(*await self._judging(batch))
 
     async def _judge(self, batch: rounds.Batch) -> pl.DataFrame:
         """Every verdict on one batch, as it lies in `verdicts/`."""
-        rows = [row for row in await asyncio.to_thread(self._read, batch) if row.id not in self._retired]
-
-        def kept(label: str) -> Iterator[Row]:
-            yield from rounds.kept_by(self.store, self.recipe, label, self.types, until=batch.verdicts)
-            for earlier, passed in self._uncommitted:
-                yield from (row for row in earlier if (row.id, label) in passed)
-
-        def given(label: str) -> Tools:
-            scratch = self._scratch.setdefault(label, {})
-            return tools(self.recipe, self.models, label, scratch=scratch, kept=lambda: kept(label))
-
-        judged = await judge(rows, self.recipe.judges, given, self._known_of(batch.verdicts))
+        shown = await self._judging(batch)
+        rows, judged = shown[0], await judge(*shown)
         self._uncommitted.append((rows, {(one.row, one.filter) for one in judged if one.verdict.kept}))
         refused = {one.row: one.filter for one in judged if not one.verdict.kept}
         for by in refused.values():
@@ -312,6 +335,26 @@ class Line:
         self._seen["accepted"] = len(self._filled)
         self._show()
         return rounds.verdict_table(judged)
+
+    async def _judging(self, batch: rounds.Batch) -> Judging:
+        """What `judge` takes to judge one batch."""
+        rows = [row for row in await asyncio.to_thread(self._read, batch) if row.id not in self._retired]
+
+        def kept(label: str) -> Iterator[Row]:
+            yield from rounds.kept_by(self.store, self.recipe, label, self.types, until=batch.verdicts)
+            for earlier, passed in self._uncommitted:
+                yield from (row for row in earlier if (row.id, label) in passed)
+
+        def given(label: str) -> Tools:
+            scratch = self._scratch.setdefault(label, {})
+            if label == bands.LABEL:  # what its bands hold comes from earlier verdicts: a grade is not asked for again
+                if "held" not in scratch:
+                    found = rounds.held(self.store, self.recipe, batch.verdicts)
+                    scratch["held"] = {slot: band for slot, band in found.items() if self._is_wanted(slot)}
+                scratch.update(rows=self.wanted.rows, wants=self._is_wanted)
+            return tools(self.recipe, self.models, label, scratch=scratch, kept=lambda: kept(label))
+
+        return rows, self.recipe.judges, given, self._known_of(batch.verdicts)
 
     def _is_wanted(self, slot: int) -> bool:
         return slot < self.wanted.rows if self.wanted.slots is None else slot in self._slots
@@ -337,9 +380,11 @@ class Line:
             if alike:
                 labels = [label for label, _ in self.recipe.judges[:alike]]
                 files[STANDING] = packed(pl.concat(said).filter(pl.col("filter").is_in(labels)))
-            whole = all(batch.raw in store.files for batch in rounds.batches(store))
-            if whole or REJUDGING in store.files:
-                files[REJUDGING] = (dumps({"by": self.judges}), None)
+            if found := faults(self.recipe):
+                raise RecipeError(found)  # before what stands is taken out
+            before = store.read(REJUDGING) if REJUDGING in store.files else {}
+            whole = bool(before.get("whole")) or all(batch.raw in store.files for batch in rounds.batches(store))
+            files[REJUDGING] = (dumps({"by": self.judges, "whole": whole}), None)
             drop = [*names, *(name for name in (STANDING,) if name in store.files and name not in files)]
             store.commit(files, drop=tuple(drop), by=".".join(ours[:alike]))
             after = [label for label, _ in self.recipe.judges[alike:]]

@@ -7,7 +7,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from qdcgen.errors import UsageError, nearest
-from qdcgen.intervals import FEW
+from qdcgen.intervals import FEW, Texts
 from qdcgen.landing import MOST_LEAVES, NOWHERE, Landing, Reader, Reading, places
 from qdcgen.parts import Sample
 
@@ -18,29 +18,53 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+    from qdcgen.bradley_terry import Ratings
     from qdcgen.parts import Embedder, Metric
     from qdcgen.rows import Measure, Taxonomy
+    from qdcgen.same import Fitted, Pair
 
     Vectors = NDArray[np.float32]
 
-__all__ = ["METRICS", "measure", "sample_of", "sample_of_file", "samples_of", "speaking_of", "text_of"]
+__all__ = [
+    "METRICS",
+    "measure",
+    "sample_of",
+    "sample_of_file",
+    "samples_of",
+    "samples_of_file",
+    "speaking_of",
+    "text_of",
+]
 
 METRICS = (
     "nodes",
     "landed",
     "pairs",
     "positions",
+    "real_support",
+    "attributes",
     "lexical",
     "openings",
     "templates",
     "near_duplicates",
     "spread",
     "vendi",
+    "facility",
     "effects",
     "clusters",
+    "classes",
+    "effective",
+    "formats",
+    "between_models",
+    "tail",
     "structure",
+    "bands",
     "asked",
+    "harder",
+    "rated",
+    "passes",
     "surprisal",
+    "ifd",
     "acceptance",
     "flips",
     "writers",
@@ -94,27 +118,32 @@ def samples_of(
     forbidden: Callable[[Mapping[str, str]], bool] = lambda _: False,
     reading: Reading | None = None,
     planned: pl.DataFrame | None = None,
+    ratings: Ratings | None = None,
+    pairs: Sequence[Pair] = (),
 ) -> list[Sample]:
     """One sample for each population (`raw`, `kept`, `anchor`, …), sharing one embedding pass.
 
     Every distinct text is embedded once, however many populations hold it, and not before a metric asks. Rows whose
-    `text` is null are left out. With `reading`, `Sample.landing` says where the texts landed.
+    `text` is null are left out. With `reading`, `Sample.landing` says where the texts landed; with `pairs`,
+    `Sample.alike` from which cosine on two texts say the same.
 
     Raises:
         UsageError: a frame has no column `text`, or it holds no text.
     """
-    read: dict[int, tuple[pl.DataFrame, list[str]]] = {}  # where everything made was kept, both are one frame
+    read: dict[int, tuple[pl.DataFrame, Texts]] = {}  # where everything made was kept, both are one frame
     taken = {
         of: read.get(id(frame)) or read.setdefault(id(frame), _texts(frame, text, of)) for of, frame in frames.items()
     }
-    vectors = _Shared(embedder, [texts for _, texts in taken.values()])
+    numbers = {of: id(texts) for of, (_, texts) in taken.items()}
+    vectors = _Shared(embedder, {id(texts): texts for _, texts in taken.values()})
     landings = _Landings(taxonomies or {}, embedder, reading)
+    alike = cache(partial(_fitted, pairs, embedder, seed))
     return [
         Sample(
             of=of,
             texts=texts,
             frame=frame,
-            vectors=partial(vectors.of, texts),
+            vectors=partial(vectors.of, numbers[of]),
             embedder=embedder.label,
             seed=seed,
             taxonomies=taxonomies or {},
@@ -124,11 +153,19 @@ def samples_of(
             surprisal=surprisal,
             forbidden=forbidden,
             filters=filters,
-            landing=landings.of(of, frame, texts, partial(vectors.of, texts)),
+            landing=landings.of(of, frame, texts, partial(vectors.of, numbers[of])),
             planned=planned,
+            ratings=ratings if of == "kept" else None,
+            alike=alike,
         )
         for of, (frame, texts) in taken.items()
     ]
+
+
+def _fitted(pairs: Sequence[Pair], embedder: Embedder, seed: int) -> Fitted | None:
+    from qdcgen.same import fitted
+
+    return fitted(pairs, embedder.embed, seed) if pairs else None
 
 
 def sample_of(frame: pl.DataFrame, text: str, embedder: Embedder, *, of: str = "kept", **more: Any) -> Sample:
@@ -145,10 +182,28 @@ def sample_of_file(
     axes: Sequence[str] = (),
     seed: int = 0,
     taxonomies: Mapping[str, Taxonomy] | None = None,
+    pairs: Sequence[Pair] = (),
 ) -> Sample:
-    """A sample of a table that qdcgen did not make; `axes` are columns to read as flat axes.
+    """The first sample of `samples_of_file`, without an anchor."""
+    return samples_of_file(frame, text, embedder, of=of, axes=axes, seed=seed, taxonomies=taxonomies, pairs=pairs)[0]
 
-    `taxonomies`: column → the tree that its labels are of. Its texts are read, to say how well the reader agrees.
+
+def samples_of_file(
+    frame: pl.DataFrame,
+    text: str | None,
+    embedder: Embedder,
+    *,
+    of: str,
+    axes: Sequence[str] = (),
+    seed: int = 0,
+    taxonomies: Mapping[str, Taxonomy] | None = None,
+    pairs: Sequence[Pair] = (),
+    anchor: pl.DataFrame | None = None,
+) -> list[Sample]:
+    """A sample of a table that qdcgen did not make, then one of `anchor`, real rows whose texts are in `_text`.
+
+    `axes` are columns to read as flat axes. `taxonomies`: column → the tree that its labels are of. Its texts are read,
+    to say how well the reader agrees.
 
     Raises:
         UsageError: a column is not there, holds no text, or none is named and the choice is not clear.
@@ -163,21 +218,29 @@ def sample_of_file(
     if wrong := [axis for axis in axes if isinstance(frame.schema[axis], nested)]:
         message = f"{of}: the column {wrong[0]!r} holds {frame.schema[wrong[0]]}; an axis needs text, numbers or dates"
         raise UsageError(message)
-    flat = frame.with_columns(pl.col(axis).cast(pl.String) for axis in axes)
-    return sample_of(
-        flat,
-        text or text_of(frame, of),
+    frames = {of: frame.with_columns(pl.col(axis).cast(pl.String) for axis in axes)}
+    text = text or text_of(frame, of)
+    if anchor is not None:
+        shared = [axis for axis in axes if axis in anchor.columns and not isinstance(anchor.schema[axis], nested)]
+        frames["anchor"] = anchor.with_columns(
+            pl.col("_text").alias(text), *(pl.col(axis).cast(pl.String) for axis in shared)
+        )
+    return samples_of(
+        frames,
+        text,
         embedder,
-        of=of,
         seed=seed,
         layers=tuple(axes),
         taxonomies=taxonomies,
-        reading=Reading(known=frozenset({of})) if taxonomies else None,
+        reading=Reading(known=frozenset(frames)) if taxonomies else None,
+        pairs=pairs,
     )
 
 
-def text_of(frame: pl.DataFrame, of: str = "the table") -> str:
+def text_of(frame: pl.DataFrame, of: str = "the table", option: str = "--text") -> str:
     """The column of texts: the only one of type text, else the one whose values are far the longest (twice the next).
+
+    `option` is what to type where it is not clear.
 
     Raises:
         UsageError: there is none, or two are of like length; names the columns.
@@ -192,7 +255,7 @@ def text_of(frame: pl.DataFrame, of: str = "the table") -> str:
     lengths = {name: float(some[name].str.len_chars().fill_null(0).sum()) for name in columns}
     ranked = sorted(columns, key=lambda name: -lengths[name])
     if len(ranked) > 1 and lengths[ranked[0]] < 2 * lengths[ranked[1]]:
-        message = f"{of}: which column is the text? type --text with one of {', '.join(columns)}"
+        message = f"{of}: which column is the text? type {option} with one of {', '.join(columns)}"
         raise UsageError(message)
     return ranked[0]
 
@@ -217,7 +280,7 @@ def _key(name: str) -> str:
     return name.lower().replace(",", "").replace("-", " ").replace(" ", "_")
 
 
-def _texts(frame: pl.DataFrame, text: str, of: str) -> tuple[pl.DataFrame, list[str]]:
+def _texts(frame: pl.DataFrame, text: str, of: str) -> tuple[pl.DataFrame, Texts]:
     """The frame without rows that have no text, and the texts. A list of turns is joined, one turn a line."""
     import polars as pl
 
@@ -240,31 +303,66 @@ def _texts(frame: pl.DataFrame, text: str, of: str) -> tuple[pl.DataFrame, list[
         message = f"{of}: the column {text!r} holds {kind}, not text"
         raise UsageError(message)
     present = column.is_not_null()
-    return (frame if present.all() else frame.filter(present)), column.drop_nulls().to_list()
+    return (frame if present.all() else frame.filter(present)), Texts(column.drop_nulls())
+
+
+PART = 8_192
+"""Texts embedded at once: their vectors go straight to where they stay, and are never all held twice."""
 
 
 class _Shared:
-    """Vectors of every distinct text of all populations, embedded on first use and then looked up."""
+    """Vectors of the texts of all populations, each distinct text embedded once, on first use."""
 
-    def __init__(self, embedder: Embedder, populations: Sequence[Sequence[str]]) -> None:
+    def __init__(self, embedder: Embedder, populations: Mapping[int, Texts]) -> None:
         self.embedder = embedder
         self.populations = populations
-        self.places: dict[str, int] = {}
+        self.rows: dict[int, NDArray[np.int64] | None] = {}
+        """Population → the row of each of its texts; None where they are the first rows, in order."""
         self.vectors: Vectors | None = None
 
-    def of(self, texts: Sequence[str]) -> Vectors:
-        """(n, dim) float32, rows of unit length, in the order of `texts`."""
+    def of(self, number: int) -> Vectors:
+        """(n, dim) float32, rows of unit length, in the order of that population's texts.
+
+        Those of the largest are no copy, which would be 1 GB a million texts for every metric.
+        """
+        if self.vectors is None:
+            self.vectors = self._embedded()
+        rows = self.rows[number]
+        return self.vectors[: len(self.populations[number])] if rows is None else self.vectors[rows]
+
+    def _embedded(self) -> Vectors:
         import numpy as np
 
-        if self.vectors is None:
-            for population in self.populations:
-                for text in population:
-                    self.places.setdefault(text, len(self.places))
-            self.vectors = self.embedder.embed(list(self.places))
-        at = np.fromiter((self.places[text] for text in texts), dtype=np.int64, count=len(texts))
-        if len(at) == len(self.vectors) and bool((at == np.arange(len(at))).all()):
-            return self.vectors  # the common case, one population without repeats: no 100 MB copy per metric
-        return self.vectors[at]
+        order = sorted(self.populations, key=lambda number: -len(self.populations[number]))
+        texts: list[str] = []
+        known: dict[str, int] = {}
+        """Text → its first row. Only here: for a million texts it takes 0.1 GB."""
+        for number in order:
+            mine = self.populations[number]
+            for text in mine:
+                if known.setdefault(text, len(texts)) == len(texts) or number == order[0]:
+                    texts.append(text)
+            found = np.fromiter(map(known.__getitem__, mine), dtype=np.int64, count=len(mine))
+            self.rows[number] = None if number == order[0] else found
+            if number != order[0]:  # one string where two populations hold a text: 0.4 GB less for a million
+                mine[:] = map(texts.__getitem__, found.tolist())
+        firsts = np.fromiter(known.values(), dtype=np.int64, count=len(known))
+        source = np.fromiter(map(known.__getitem__, texts), dtype=np.int64, count=len(texts))
+        del known
+        vectors: Vectors | None = None
+        for start in range(0, max(len(firsts), 1), PART):
+            rows = firsts[start : start + PART]
+            part = self.embedder.embed([texts[row] for row in rows.tolist()])
+            if vectors is None:
+                vectors = np.empty((len(texts), part.shape[1]), dtype=np.float32)
+            vectors[rows] = part
+        if vectors is None:
+            raise AssertionError
+        repeats = np.flatnonzero(source != np.arange(len(texts)))
+        for start in range(0, len(repeats), PART):
+            rows = repeats[start : start + PART]
+            vectors[rows] = vectors[source[rows]]
+        return vectors
 
 
 class _Landings:

@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+    from qdcgen.bradley_terry import Ratings
     from qdcgen.landing import Landing
+    from qdcgen.same import Fitted
 
     Vectors = NDArray[np.float32]
 
 __all__ = [
     "KINDS",
     "UNDECIDED",
+    "Band",
     "Embedder",
     "Executor",
     "Exporter",
@@ -114,6 +117,10 @@ def _no_neighbour(_cell: Cell) -> Row | None:
 
 
 def _not_read(_axis: str) -> Landing | None:
+    return None
+
+
+def _no_pairs() -> Fitted | None:
     return None
 
 
@@ -213,6 +220,20 @@ class Label(str):
     field: str
 
 
+class Band(str):
+    """The band of difficulty that a row is asked to be in, where the recipe's target has bands."""
+
+    __slots__ = ("harder",)
+
+    def __new__(cls, value: str, *, harder: bool) -> typing.Self:
+        """The band's name, which knows whether it lies above the middle one."""
+        made = super().__new__(cls, value)
+        made.harder = harder
+        return made
+
+    harder: bool
+
+
 def alias_of(draft: Draft, own: str | None) -> str:
     """The alias that a step of this row asks: its own where it names one, else what the row's layer `models` drew.
 
@@ -264,8 +285,18 @@ class Sample:
     """Taxonomy → where the texts landed on it, read once for all metrics; None where nobody read them."""
     planned: pl.DataFrame | None = None
     """Every row that is wanted, taxonomies as node ids; None where nothing was planned."""
+    ratings: Ratings | None = None
+    """How complex a critic found some of the texts, against each other; None where none was asked."""
     equal_n: int | None = None
     equal_words: float | None = None
+    bands: Mapping[str, float] = field(default_factory=dict)
+    """Band of difficulty → share of the rows that it is to have, easiest first; empty where the target has none."""
+    solving: tuple[Sequence[str], str] | None = None
+    """Fields that are the question, and the one that is its answer, where the recipe says so."""
+    reading: int = 0
+    """Pairs of question and answer whose difficulty the embedded model reads, at most."""
+    alike: Callable[[], Fitted | None] = _no_pairs
+    """From which cosine on two texts say the same, fitted on first use; None where nobody gave pairs to fit it on."""
     beside: Mapping[str, Sample] = field(default_factory=dict, repr=False, compare=False)
     """Every population that is measured together with this one, itself included, by name."""
 
@@ -491,6 +522,10 @@ class Metric(Part):
 
 class Embedder(Part):
     """Turns texts into vectors of unit length."""
+
+    alone: ClassVar[bool] = False
+    """Whether what is embedded beside a text moves its vector by more than rounding: where vectors are kept, such an
+    embedder is given texts one by one."""
 
     @property
     def label(self) -> str:

@@ -19,6 +19,7 @@ from qdcgen.model.ask import Models
 from qdcgen.model.journal import Journal
 from qdcgen.parts import word
 from qdcgen.prepare import prepared, remarks, unprepared
+from qdcgen.ratings import most_calls
 from qdcgen.report.plan_text import AxisPlan, NeededPlan, PairPlan, PlanSummary, QuotaPlan, TriplePlan
 from qdcgen.rounds import plan_of
 from qdcgen.safe import printable
@@ -104,8 +105,9 @@ def plan_summary(recipe: Recipe, folder: Path | None = None) -> PlanSummary:
         ],
         batches=-(-rows // size),
         batch_rows=size,
-        calls_expected=rows * (sum(expected for expected, _ in calls) + judging + _landing(recipe)),
-        calls_most=rows * (recipe.target.candidates * (sum(most for _, most in calls) + judging) + _landing(recipe)),
+        calls_expected=rows * (sum(expected for expected, _ in calls) + judging + _landing(recipe)) + _rating(recipe),
+        calls_most=rows * (recipe.target.candidates * (sum(most for _, most in calls) + judging) + _landing(recipe))
+        + _rating(recipe),
         tokens_in_expected=tokens_in,
         usd=(0.0, 0.0) if free else None,
         examples=examples,
@@ -154,12 +156,21 @@ def _quotas(recipe: Recipe, slots: pl.DataFrame) -> Iterator[QuotaPlan]:
 
 def _judging(recipe: Recipe) -> float:
     """Calls that the filters take for one row."""
-    return sum(float(entry.part.calls(len(recipe.taxonomies))) for entry in recipe.filters)
+    return sum(float(entry.part.calls(len(recipe.taxonomies))) for _, entry in recipe.judges)
 
 
 def _landing(recipe: Recipe) -> float:
     """Calls that the report takes for one accepted row, where a model reads where it landed."""
     return float(len(recipe.taxonomies)) if recipe.measure.landing.model is not None else 0.0
+
+
+def _rating(recipe: Recipe) -> float:
+    """Calls that the report takes in all, where a critic rates how complex accepted rows are or a solver tries them."""
+    how, solver = recipe.measure.complexity, recipe.measure.solver
+    calls = 0 if solver is None else solver.tries * min(solver.rows, recipe.target.rows)
+    if how is not None:
+        calls += most_calls(min(how.rows, recipe.target.rows), len(recipe.levels), how.batch, how.appearances)
+    return float(calls)
 
 
 def _remarks(recipe: Recipe, *, free: bool) -> Iterator[str]:
@@ -203,7 +214,7 @@ def estimated(recipe: Recipe, folder: Path, count: int = 8) -> PlanSummary:
     summary = plan_summary(recipe, folder)
     return replace(
         summary,
-        calls_expected=sum(calls) / len(calls) * rows + rows * (_judging(recipe) + _landing(recipe)),
+        calls_expected=sum(calls) / len(calls) * rows + rows * (_judging(recipe) + _landing(recipe)) + _rating(recipe),
         measured=True,
         tokens_in_expected=scaled("tokens_in"),
         tokens_out_expected=scaled("tokens_out"),
@@ -213,7 +224,7 @@ def estimated(recipe: Recipe, folder: Path, count: int = 8) -> PlanSummary:
             f"a rejected row is followed by up to {recipe.target.candidates - 1} more candidates, not counted here",
             *(
                 ["tokens and cost are those of the steps; what filters and the report ask a model comes on top"]
-                if _judging(recipe) + _landing(recipe)
+                if _judging(recipe) + _landing(recipe) + _rating(recipe)
                 else []
             ),
             *recipe.notes,

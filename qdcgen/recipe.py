@@ -19,6 +19,7 @@ import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from qdcgen import axes, parts, scrutiny, strict_yaml, tables, taxonomy, taxonomy_files
+from qdcgen.bands import LABEL, Bands, Complexity
 from qdcgen.errors import Fault, QdcgenError, RecipeError, UsageError, nearest
 from qdcgen.landing import THRESHOLD
 from qdcgen.misfits import known_keys, misfits
@@ -244,6 +245,9 @@ class Target(Settings):
     """Tokens, prompt and reply together, that all invocations together may take."""
     minutes: float | None = Field(default=None, gt=0)
     """Minutes that one invocation may take."""
+    complexity: Complexity | None = None
+    """Bands of difficulty and the share of the accepted rows that each is to have: a row whose band is full is turned
+    down, and later rounds ask for the bands that lack rows (`{{ complexity }}` in templates, step `complexify`)."""
 
 
 class Anchor(Settings):
@@ -258,6 +262,10 @@ class Anchor(Settings):
     rows the reader of `landing` is measured, so that its word on the others can be believed or not."""
 
 
+def _one_or_more(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
 class Landing(Settings):
     """Who reads, blind to the request, where a text landed."""
 
@@ -265,6 +273,63 @@ class Landing(Settings):
     """Alias of the model that reads, one call a text and taxonomy; default: the embedder reads, at no cost."""
     threshold: float = Field(default=THRESHOLD, ge=0, le=1)
     """Score from which the embedder places a text at all: 0 no nearer than any sentence, 1 the node itself."""
+
+
+class Rating(Settings):
+    """A critic that compares accepted rows, a few at a time, and says how complex each is; see metric `rated`."""
+
+    model: str
+    """Alias of the critic; the bare value. Another one than the writer's is worth more."""
+    batch: int = Field(default=5, ge=2, le=20)
+    """Texts that are compared in one call."""
+    appearances: int = Field(default=5, ge=2, le=50)
+    """Batches that each text stands in."""
+    rows: int = Field(default=200, ge=20, le=1000)
+    """Accepted rows that are compared, at most; `appearances` × rows / `batch` calls in all."""
+    anchors: Annotated[str, Field(min_length=1)] | None = None
+    """Parquet, JSONL, JSON or CSV in the recipe's folder: 2 to 100 texts (column `text`, or that of the measured field)
+    that every run compares its rows with, so that ratings of two runs lie on one scale. A column `level`, where there
+    is one, says how complex people find them, as a number."""
+
+
+class Solver(Settings):
+    """A model that is given accepted rows to solve, several times each; see metric `passes`."""
+
+    model: str
+    """Alias of the solver. One that wrote the rows finds them too easy."""
+    question: Annotated[tuple[str, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
+    """Field or fields that the solver sees."""
+    answer: str = Field(min_length=1)
+    """Field that holds the answer."""
+    tries: int = Field(default=8, ge=2, le=64)
+    """Times that each row is given to it, at its own temperature."""
+    compare: Literal["exact", "number", "choice", "contains"] | None = None
+    """How answers are compared, as in the filter `solvable`."""
+    tolerance: float = Field(default=0.0, ge=0, le=1)
+    """For numbers: largest difference, as a share of the row's answer."""
+    rows: int = Field(default=100, ge=20, le=10_000)
+    """Accepted rows that are given to it, at most; `tries` calls each."""
+
+    @model_validator(mode="after")
+    def _blind(self) -> Solver:
+        if self.answer in self.question:
+            raise ValueError(f"the solver would see the answer: {self.answer!r} stands under question: as well")
+        return self
+
+    def part(self) -> Any:
+        """The filter `solvable` that asks and compares."""
+        return parts.find("filters", "solvable").model_validate(self.model_dump(exclude={"rows"}))
+
+
+class Instructed(Settings):
+    """Whose answers the embedded model reads with and without their question; see metric `ifd`."""
+
+    question: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = ()
+    """Field or fields that are the question; default: those of `measure.solver`."""
+    answer: str = ""
+    """Field that holds the answer; default: that of `measure.solver`."""
+    rows: int = Field(default=30, ge=20, le=10_000)
+    """Accepted rows that are read, at most; three passes each: about 9 s of a core for 60 tokens."""
 
 
 class Measuring(Settings):
@@ -278,6 +343,16 @@ class Measuring(Settings):
     """Real rows to stand beside the synthetic ones."""
     landing: Landing = Landing()
     """Who says where a text landed; a bare value is the alias of a model."""
+    pairs: Annotated[str, Field(min_length=1)] | None = None
+    """Parquet, JSONL, JSON or CSV in the recipe's folder: pairs of texts (columns `text_a`, `text_b`) of which people
+    said whether they say the same (`same`: 1, 0, yes or no). From which cosine on texts are of one semantic class is
+    fitted on them; without pairs no classes are counted."""
+    complexity: Rating | None = None
+    """A critic that rates how complex accepted rows are; a bare value is its alias. Default: none is asked."""
+    solver: Solver | None = None
+    """A model that solves accepted rows several times each, for their pass rates. Default: none is asked."""
+    ifd: Instructed | None = None
+    """Whose answers the embedded model reads with and without their question. Default: none, for it takes minutes."""
 
     @model_validator(mode="before")
     @classmethod
@@ -289,7 +364,17 @@ class Measuring(Settings):
                 value = {**value, "anchor": {"file": value["anchor"]}}
             if isinstance(value.get("landing"), str):
                 value = {**value, "landing": {"model": value["landing"]}}
+            if isinstance(value.get("complexity"), str):
+                value = {**value, "complexity": {"model": value["complexity"]}}
         return value
+
+    @property
+    def solving(self) -> tuple[tuple[str, ...], str] | None:
+        """Fields that are the question, and the one that is its answer, for `ifd`; None where it is not asked for."""
+        if self.ifd is None:
+            return None
+        question = self.ifd.question or (self.solver.question if self.solver is not None else ())
+        return question, self.ifd.answer or (self.solver.answer if self.solver is not None else "")
 
 
 def _worded(value: Any) -> Any:
@@ -342,6 +427,8 @@ class Recipe(Settings):
     source: str = Field(default="", exclude=True, repr=False)
     notes: tuple[str, ...] = Field(default=(), exclude=True, repr=False)
     anchor: Path | None = Field(default=None, exclude=True, repr=False)
+    levels: dict[str, float | None] = Field(default={}, exclude=True, repr=False)
+    pairs: Path | None = Field(default=None, exclude=True, repr=False)
     samples: dict[str, Path] = Field(default={}, exclude=True, repr=False)
     marked: Any = Field(default=None, exclude=True, repr=False)
 
@@ -388,15 +475,18 @@ class Recipe(Settings):
         """The filters in the order in which they see a row, each with a name that no other has.
 
         `length#2` is the second of that name as the recipe writes them. Those that ask no model come first, then those
-        with fewer calls a row: what a free filter drops costs no call.
+        with fewer calls a row: what a free filter drops costs no call. Bands of difficulty come last.
         """
         names = [entry.name for entry in self.filters]
         counts = [names[:place].count(name) for place, name in enumerate(names)]
         labels = [f"{name}#{count + 1}" if count else name for name, count in zip(names, counts, strict=True)]
-        listed = zip(labels, self.filters, strict=True)
-        if self.filter_order == "written":
-            return tuple(listed)
-        return tuple(sorted(listed, key=lambda one: float(one[1].part.calls(len(self.taxonomy)))))
+        listed = list(zip(labels, self.filters, strict=True))
+        if self.filter_order == "cheap_first":
+            listed.sort(key=lambda one: float(one[1].part.calls(len(self.taxonomy))))
+        if self.target.complexity is not None:  # last: a band is full of rows that nobody else turns down
+            part = Bands(settings=self.target.complexity, text=self.text_fields, rows=self.target.rows)
+            listed.append((LABEL, Entry(LABEL, part)))
+        return tuple(listed)
 
     @property
     def text_fields(self) -> tuple[str, ...]:
@@ -486,12 +576,17 @@ def loads(
             "measure": recipe.measure.model_copy(update={"embedder": _embedder(marked, recipe, faults)}),
             "bounds": tuple(scrutiny.gates(recipe, marked, faults)),
             "anchor": _anchor(recipe, marked, folder, allowed, faults),
+            "levels": _levels(recipe, marked, folder, allowed, faults),
+            "pairs": _pairs(recipe, marked, folder, allowed, faults),
         }
     )
     if {"taxonomy", "strategies", "target"} <= sound:
         recipe = recipe.model_copy(update={"taxonomies": _apportioned(recipe, marked, faults)})
     if {"measure", "models", "taxonomy"} <= sound:
         _check_landing(recipe, marked, faults)
+        _check_critic(recipe, marked, faults)
+    if {"measure", "models", "generate"} <= sound:
+        _check_solver(recipe, marked, faults)
     scrutiny.check(recipe, marked, faults, sound)
     if faults:
         raise RecipeError(faults)
@@ -849,6 +944,97 @@ def _check_landing(recipe: Recipe, marked: strict_yaml.Marked, faults: list[Faul
         if axis not in recipe.taxonomy:
             message = f"measure.anchor.labels: no taxonomy called {axis!r}{nearest(axis, list(recipe.taxonomy))}"
             faults.append(marked.fault(("measure", "anchor", "labels", axis), message, at_key=True))
+
+
+def _check_critic(recipe: Recipe, marked: strict_yaml.Marked, faults: list[Fault]) -> None:
+    """The critic that rates complexity exists, and answers while it is waited for."""
+    if recipe.measure.complexity is None:
+        return
+    model = recipe.measure.complexity.model
+    path: strict_yaml.Path = ("measure", "complexity", "model")
+    path = path if path in marked.values else path[:-1]  # the short form
+    if model not in recipe.models:
+        message = f"measure.complexity: no model called {model!r}{nearest(model, list(recipe.models))}"
+        faults.append(marked.fault(path, message))
+    elif recipe.models[model].batch:
+        message = f"measure.complexity: {model} has batch: true and answers hours later; name a model that answers now"
+        faults.append(marked.fault(path, message))
+
+
+def _check_solver(recipe: Recipe, marked: strict_yaml.Marked, faults: list[Fault]) -> None:
+    """The solver exists and answers at once; questions and answers are fields of rows."""
+    measure = recipe.measure
+    if measure.solver is not None:
+        scene = parts.Scene({}, recipe.fields, list(recipe.models), lambda _: set())
+        for problem in measure.solver.part().problems(scene):
+            path: strict_yaml.Path = ("measure", "solver", *problem.path)
+            path = path if path in marked.values else path[:3]
+            faults.append(marked.fault(path, f"{dotted(path)}: {problem.message}"))
+        alias = recipe.models.get(measure.solver.model)
+        if alias is not None and alias.batch:
+            named = measure.solver.model
+            message = f"measure.solver: {named} has batch: true and answers hours later; name a model that answers now"
+            faults.append(marked.fault(("measure", "solver", "model"), message))
+    if measure.ifd is None:
+        return
+    question, answer = measure.solving or ((), "")
+    if not question or not answer:
+        message = "measure.ifd: expected question: and answer:, the fields that are read, e.g. answer: reply"
+        faults.append(marked.fault(("measure", "ifd"), message))
+    for name in (*question, answer):
+        if name and name not in recipe.fields:
+            message = f"measure.ifd: no step fills {name!r}{nearest(name, list(recipe.fields))}"
+            faults.append(marked.fault(("measure", "ifd"), message))
+
+
+def _levels(
+    recipe: Recipe, marked: strict_yaml.Marked, folder: Path, allowed: tuple[Path, ...], faults: list[Fault]
+) -> dict[str, float | None]:
+    """The texts that every run compares its rows with → their level, None where the file gives none."""
+    said = recipe.measure.complexity
+    if said is None or said.anchors is None:
+        return {}
+    try:
+        return _levels_in(inside(folder, said.anchors, allowed), ["text", *recipe.text_fields])
+    except (ValueError, UsageError) as error:
+        message = f"measure.complexity.anchors: {said.anchors}: {error}"
+        faults.append(marked.fault(("measure", "complexity", "anchors"), message))
+        return {}
+
+
+def _levels_in(path: Path, names: list[str]) -> dict[str, float | None]:
+    frame = tables.read(path)
+    column = next((name for name in names if name in frame.columns), None)
+    if column is None:
+        raise ValueError(f"no column {' or '.join(names[:2])}; it has {', '.join(frame.columns)}")
+    given = frame["level"].to_list() if "level" in frame.columns else [None] * frame.height
+    if wrong := [one for one in given if isinstance(one, bool) or not isinstance(one, (int, float, type(None)))]:
+        raise ValueError(f"level: expected a number, found {shown(wrong[0])}")
+    found = {
+        text: None if level is None else float(level)
+        for text, level in zip(frame[column].to_list(), given, strict=True)
+        if isinstance(text, str) and text.strip()
+    }
+    if not 2 <= len(found) <= 100:  # noqa: PLR2004  (as the docstring of `anchors` says)
+        raise ValueError(f"expected 2 to 100 distinct texts, found {len(found):,}")
+    return found
+
+
+def _pairs(
+    recipe: Recipe, marked: strict_yaml.Marked, folder: Path, allowed: tuple[Path, ...], faults: list[Fault]
+) -> Path | None:
+    """Where the pairs that people judged are. That they can be read is checked before anything is spent."""
+    if recipe.measure.pairs is None:
+        return None
+    from qdcgen import same
+
+    try:
+        found = inside(folder, recipe.measure.pairs, allowed)
+        same.read(found)
+    except (ValueError, UsageError, RecipeError) as error:
+        faults.append(marked.fault(("measure", "pairs"), f"measure.pairs: {error}"))
+        return None
+    return found
 
 
 def _anchor(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qdcgen import __version__, parts
 from qdcgen.errors import UsageError, nearest
 from qdcgen.report.contents import Calls, GateResult, ModelCalls, Report
-from qdcgen.store import LABELS, Store
+from qdcgen.store import LABELS, REJUDGING, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,6 +66,11 @@ def review(
     embedder: str | None,
     label: str | None = None,
     taxonomy: Path | None = None,
+    model: str | None = None,
+    group: str | None = None,
+    pairs: Path | None = None,
+    anchor: Path | None = None,
+    anchor_text: str | None = None,
 ) -> Report:
     """The report on a run folder, on the run of a recipe, or on a data file; see `of_file` for its options.
 
@@ -73,28 +78,73 @@ def review(
         UsageError, RunError: `where` is none of these, or the options do not go with it.
     """
     if where.is_file() and where.suffix in DATA_ENDINGS:
-        return of_file(where, text=text, axes=axes, embedder=embedder, label=label, taxonomy=taxonomy)
+        return of_file(
+            where,
+            text=text,
+            axes=axes,
+            embedder=embedder,
+            label=label,
+            taxonomy=taxonomy,
+            pairs=pairs,
+            model=model,
+            group=group,
+            anchor=anchor,
+            anchor_text=anchor_text,
+        )
     if not where.exists():
         raise UsageError(f"{where}: no such file or folder; expected a run folder, a recipe or a data file")
     if where.is_file() and where.suffix not in {".yaml", ".yml"}:
         raise UsageError(
             f"{where}: expected a run folder, a recipe, or a file ending in {', '.join(sorted(DATA_ENDINGS))}"
         )
-    if text or axes or embedder or label or taxonomy:
+    if any((text, axes, embedder, label, taxonomy, model, group, anchor, anchor_text)):
         raise UsageError(
-            "--text, --axis, --label, --taxonomy and --embedder are for data files; a run is measured as its recipe "
-            "says (measure:)"
+            "--text, --axis, --label, --taxonomy, --model, --group, --anchor, --anchor-text and --embedder are for "
+            "data files; a run is measured as its recipe says (measure:)"
         )
     store = Store(run_folder(where)).peek()
     if "measures.json" in store.files:
         report = _labelled(store, recipe_at(store, where)) if LABELS in store.files else stored(store)
-        return _with_audit(report, store)
-    return _with_audit(of_run(store, recipe_at(store, where), "", ask=False), store)
+    else:
+        report = of_run(store, recipe_at(store, where), "", ask=False)
+    if REJUDGING in store.files:
+        said = "filters changed and rows are being judged again: these figures are of before; qdcgen run goes on"
+        report = replace(report, remarks=[said, *report.remarks])
+    if pairs is not None:
+        report = _with_classes(report, store, recipe_at(store, where), pairs)
+    return _with_audit(report, store)
 
 
 def recipe_at(store: Store, where: Path) -> Recipe:
     """The recipe of a run, its files looked up where it was given from."""
     return recipe_of(store, _home(store, where))
+
+
+def _with_classes(report: Report, store: Store, recipe: Recipe, file: Path) -> Report:
+    """The report with semantic classes, counted by these pairs instead of the recipe's. All else stays as it is."""
+    import polars as pl
+
+    from qdcgen import rounds, same
+    from qdcgen.measure import measure, samples_of
+    from qdcgen.vector_cache import remembering
+
+    pairs = same.read(file)
+    tried = rounds.attempts(store, recipe)
+    frames = _populations(recipe, tried, rounds.made(store, ["_id", "_fault", *recipe.text_fields]))
+    samples = samples_of(
+        frames,
+        "_text",
+        remembering(recipe, store.folder).measure.embedder.part,
+        seed=recipe.seed,
+        filters=[label for label, _ in recipe.judges],
+        attempts=tried.with_columns((pl.col("_state") == "accepted").alias("_kept")),
+        pairs=pairs,
+    )
+    metrics: list[Any] = [parts.find("metrics", name)() for name in ("classes", "effective")]
+    found = [one for one in measure(samples, metrics) if one.name in same.NAMES]
+    measures = [*(one for one in report.measures if one.name not in same.NAMES), *found]
+    facts = {**report.facts, "pairs": str(file)}
+    return replace(report, facts=facts, measures=measures, gates=list(_gates(recipe, measures)))
 
 
 def _with_audit(report: Report, store: Store) -> Report:
@@ -117,11 +167,12 @@ def curve_of(where: Path, label: str) -> Report:
         UsageError, RunError: `where` is no run; there is no such filter, it is not graded, or gave no score.
     """
     from qdcgen.curve import curve, graded
+    from qdcgen.vector_cache import remembering
 
     if where.is_file() and where.suffix in DATA_ENDINGS:
         raise UsageError("--curve is for a run: the filters of a recipe gave the scores")
     store = Store(run_folder(where)).peek()
-    recipe = recipe_of(store, _home(store, where))
+    recipe = remembering(recipe_of(store, _home(store, where)), store.folder)
     how = graded(recipe, label)
     embedder = recipe.measure.embedder.part
     found = curve(
@@ -236,29 +287,37 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
     """
     import polars as pl
 
-    from qdcgen import effects, labelled, ledger, readers, rounds, thrift, worth
+    from qdcgen import effects, labelled, ledger, readers, rounds, same, worth
     from qdcgen.attrition import attrition
     from qdcgen.measure import measure, samples_of
     from qdcgen.model.ask import surprisal
+    from qdcgen.ratings import rated
     from qdcgen.report.attrition import remarks as skewed
+    from qdcgen.solver import solved
+    from qdcgen.vector_cache import remembering
 
+    recipe = remembering(recipe, store.folder)
     tried = rounds.attempts(store, recipe)
     # Without what the steps noted: the longest column of all, and no metric reads it.
     made = rounds.made(store, leave=("_notes", "_steps", "_reason", "_tokens_in", "_tokens_out", "_usd"))
-    frames: dict[str, pl.DataFrame] = {}
-    if not made.is_empty():
-        whole = made.filter(pl.col("_fault").is_null()).with_columns(_text(recipe))
-        accepted = tried.filter(pl.col("_state") == "accepted")["_id"]
-        kept = whole if accepted.len() == whole.height else whole.filter(pl.col("_id").is_in(accepted.implode()))
-        frames = {"raw": whole, "kept": kept}
-    if recipe.measure.anchor is not None:
-        frames["anchor"] = _anchor(recipe)
+    frames = _populations(recipe, tried, made)
     filters = [label for label, _ in recipe.judges]
     history = labelled.attached(tried, store, recipe)
     history = history.with_columns((pl.col("_state") == "accepted").alias("_kept"), *_writer(recipe))
     wanted = rounds.regions_wanted(store, recipe)
     owed = wanted.height - tried.filter(pl.col("_state") == "accepted").height
     reading, said = readers.reading(store, recipe, frames, ask=ask)
+    passes, told = solved(store, recipe, frames, ask=ask)
+    said += told
+    frames = _with_figures(frames, [passes, rounds.banded(store, recipe)])
+    texts = frames["kept"]["_text"].drop_nulls().to_list() if recipe.measure.complexity and "kept" in frames else ()
+    ratings, told = rated(store, recipe, texts, ask=ask)
+    said += told
+    calls = _calls(store)
+    spared = _spared(store, recipe, history, made, frames["raw"], calls) if "raw" in frames else []
+    if made.height and not model:
+        model = ", ".join(sorted({name for said in made["_models"].unique() for name in said.split(",") if name}))
+    del made  # before vectors: both hold 1 GB of a million rows
     samples = samples_of(
         frames,
         "_text",
@@ -273,29 +332,26 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
         forbidden=_forbidden(recipe),
         reading=reading,
         planned=wanted,
+        ratings=ratings,
+        pairs=same.read(recipe.pairs) if recipe.pairs else (),
     )
+    bands = recipe.target.complexity.target if recipe.target.complexity is not None else {}
+    how = recipe.measure.ifd
+    samples = [
+        replace(one, bands=bands, solving=recipe.measure.solving, reading=how.rows if how is not None else 0)
+        for one in samples
+    ]
     measures = measure(samples, _metrics()) if samples else []
     thinned = attrition(samples[0], frames["raw"], _listed(recipe)) if "raw" in frames else None
-    calls = _calls(store)
-    if "raw" in frames:
-        each = history.select(pl.col("_id", "_kept", "_usd"), pl.col("^_writer$"))
-        for more in (made.select("_id", "_calls", "_models"), frames["raw"].select("_id", "_text")):
-            each = each.join(more, on="_id", how="left", maintain_order="left")
-        measures += thrift.measures(recipe, each, thrift.saved(store, recipe), calls)
-        del each
-    models = (
-        model or ", ".join(sorted({m for said in made["_models"] for m in said.split(",") if m}))
-        if made.height
-        else model
-    )
+    measures += spared
     facts = {
         "run": str(store.folder),
         "recipe": recipe.file,
-        "model": models,
+        "model": model,
         "embedder": recipe.measure.embedder.part.label,
         "version": f"qdcgen {__version__}",
     }
-    if "embedded" in models:
+    if "embedded" in model:
         facts["remember"] = TOY
     return Report(
         title=recipe.name,
@@ -310,11 +366,69 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
             *_remarks(recipe, samples, measures),
             *said,
             *effects.remarks(measures),
+            *_alarms(measures),
             *worth.remarks(measures),
         ],
         confused=readers.confusions(samples),
         attrition=thinned,
     )
+
+
+def _alarms(measures: Sequence[Measure]) -> Iterator[str]:
+    """What the metric `templates` warns of, about rows that are kept or are from elsewhere."""
+    for one in measures:
+        if one.name in {"templated texts", "foreseen words"} and one.of not in {"raw", "anchor"}:
+            said = one.note.removeprefix("alarm: ")
+            if said != one.note:
+                yield said
+
+
+def _populations(recipe: Recipe, tried: pl.DataFrame, made: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Everything made (raw) beside what was accepted (kept), and beside the anchor, each with its `_text`."""
+    import polars as pl
+
+    frames: dict[str, pl.DataFrame] = {}
+    if not made.is_empty():
+        whole = made.filter(pl.col("_fault").is_null())
+        accepted = tried.filter(pl.col("_state") == "accepted")["_id"]
+        kept = whole.filter(pl.col("_id").is_in(accepted.implode())) if accepted.len() != whole.height else None
+        raw = whole.with_columns(_text(recipe))
+        frames = {"raw": raw, "kept": raw if kept is None else kept.with_columns(_text(recipe))}
+    if recipe.measure.anchor is not None:
+        frames["anchor"] = _anchor(recipe)
+    return frames
+
+
+def _with_figures(frames: dict[str, pl.DataFrame], tables: Sequence[pl.DataFrame | None]) -> dict[str, pl.DataFrame]:
+    """The run's frames with what is known of single rows besides, by `_id`; frames that were one stay one."""
+    known: dict[int, pl.DataFrame] = {}
+    for of in ("raw", "kept"):
+        if of in frames and id(frames[of]) not in known:
+            frame = frames[of]
+            for table in tables:
+                if table is not None and not table.is_empty():
+                    frame = frame.join(table, on="_id", how="left", maintain_order="left")
+            known[id(frames[of])] = frame
+    return {of: known.get(id(frame), frame) for of, frame in frames.items()}
+
+
+def _hardened(recipe: Recipe) -> str:
+    """What made some rows harder than others, for a remark on it."""
+    return "complexify" if any(entry.name == "complexify" for entry in recipe.generate) else "asking for harder rows"
+
+
+def _spared(
+    store: Store, recipe: Recipe, history: pl.DataFrame, made: pl.DataFrame, raw: pl.DataFrame, calls: Calls
+) -> list[Measure]:
+    """What calls brought, and which were spared."""
+    import polars as pl
+
+    from qdcgen import thrift
+
+    each = history.select(pl.col("_id", "_kept", "_usd"), pl.col("^_writer$"))
+    for more in (made.select("_id", "_calls", "_models"), raw.select("_id", "_text")):
+        each = each.join(more, on="_id", how="left", maintain_order="left")
+    return thrift.measures(recipe, each, thrift.saved(store, recipe), calls)
 
 
 def _listed(recipe: Recipe) -> list[str]:
@@ -374,6 +488,8 @@ def _text(recipe: Recipe) -> pl.Expr:
     import polars as pl
 
     fields = [pl.col(name).cast(pl.String) for name in recipe.text_fields]
+    if len(fields) == 1:  # no copy of all texts, 0.4 GB for a million
+        return fields[0].alias("_text")
     joined = pl.concat_str(fields, separator="\n", ignore_nulls=True) if fields else pl.lit("")
     return (
         pl.when(pl.any_horizontal([field.is_not_null() for field in fields] or [pl.lit(value=True)]))
@@ -390,7 +506,10 @@ def _anchor_rows(recipe: Recipe) -> pl.DataFrame:
 
 
 def _anchor(recipe: Recipe) -> pl.DataFrame:
-    """The real rows: `_text`, and each labelled taxonomy's column of node paths."""
+    """The real rows: `_text`, each labelled taxonomy's column of node paths, and what else the recipe has by name.
+
+    That is fields that are not the measured text, and layers whose values are words, each as text.
+    """
     import polars as pl
 
     from qdcgen import readers
@@ -405,8 +524,17 @@ def _anchor(recipe: Recipe) -> pl.DataFrame:
     if column not in frame.columns:
         raise UsageError(f"anchor {anchor.file}: no column {column!r}; it has {', '.join(frame.columns)}")
     of = f"anchor {anchor.file}"
-    frame = readers.labelled(frame.with_columns(pl.col(column).cast(pl.String).alias("_text")), labels, trees, of)
-    return frame.select("_text", *labels)
+    worded = [axis for axis, layer in recipe.layers.items() if layer.part.column() == "String"]
+    known = {*labels, *trees, *recipe.text_fields, column}
+    shared = [
+        name
+        for name in (*recipe.fields, *worded)
+        if name in frame.columns and name not in known and not frame.schema[name].is_nested()
+    ]
+    frame = frame.with_columns(
+        pl.col(column).cast(pl.String).alias("_text"), *(pl.col(name).cast(pl.String) for name in shared)
+    )
+    return readers.labelled(frame, labels, trees, of).select("_text", *labels, *shared)
 
 
 def _remarks(recipe: Recipe, samples: Sequence[Sample], measures: Sequence[Measure]) -> list[str]:
@@ -486,17 +614,24 @@ def of_file(
     embedder: str | None,
     label: str | None = None,
     taxonomy: Path | None = None,
+    pairs: Path | None = None,
+    model: str | None = None,
+    group: str | None = None,
+    anchor: Path | None = None,
+    anchor_text: str | None = None,
 ) -> Report:
     """Measure any table of texts.
 
     `label` is a column in which people say what each text is, as nodes of the tree in the file `taxonomy` (by id, path
     or label), or, without one, as a flat list of its own values. The embedder then reads each text blind, and the
-    report says how often the two agree.
+    report says how often the two agree. `pairs` is a file of pairs of which people said whether they say the same:
+    semantic classes are counted by a threshold fitted on them. `model` is a column that says who wrote each text,
+    `group` one that says which prompt it answers: models are then compared within prompts; see `foreign.written`.
+    `anchor` is a file of real rows, `anchor_text` their column of texts: they are measured beside the others, and the
+    others against them, by the same `label` and `axes` where they have such columns.
     """
-    import polars as pl
-
-    from qdcgen import effects, readers
-    from qdcgen.measure import measure, sample_of_file, text_of
+    from qdcgen import effects, foreign, readers, same
+    from qdcgen.measure import measure, samples_of_file, text_of
     from qdcgen.recipe import settings_of
     from qdcgen.tables import read
 
@@ -504,50 +639,95 @@ def of_file(
         raise UsageError("--taxonomy needs --label COLUMN: the column that says which node each text is of")
     if label is not None and label in text:
         raise UsageError(f"--label {label}: that is the text itself; name the column that says what each text is")
+    if anchor_text is not None and anchor is None:
+        raise UsageError("--anchor-text needs --anchor FILE: the real rows whose column it is")
     frame = read(path)
     for name in (*text, *axes, *((label,) if label else ())):
         if name not in frame.columns:
             close = nearest(name, frame.columns)
             raise UsageError(f"{path}: no column {name!r}{close} (columns: {', '.join(frame.columns)})")
-    column = text[0] if len(text) == 1 else None
-    if not text:
-        column = text_of(frame, str(path))
-        text = (column,)
-    elif len(text) > 1:
-        frame = frame.with_columns(
-            pl.concat_str([pl.col(name).cast(pl.String) for name in text], separator="\n", ignore_nulls=True).alias(
-                "_text"
-            )
-        )
-        column = "_text"
+    real, real_text = (None, "") if anchor is None else _real(anchor, anchor_text, text)
+    text = text or (text_of(frame, str(path)),)
+    column = text[0]
+    if len(text) > 1:
+        frame, column = _joined(frame, text), "_text"
+    frame, models, unknown = foreign.written(frame, str(path), model=model, group=group, axes=axes, text=text)
     name, _, setting = (embedder or "wordllama").partition(":")
     kind: Any = parts.find("embedders", name)
     part = kind.model_validate(settings_of(kind, setting or None))
     trees: dict[str, Taxonomy] = {}
     remarks: list[str] = []
     if label is not None:
-        trees = {label: _tree_of(frame, label, taxonomy)}
-        of = label if taxonomy is None else taxonomy.stem
-        apart, some = readers.named(frame[label].cast(pl.String).to_list(), trees[label], label, of)
-        if not some:
-            raise UsageError(f"{path}: {apart}")
-        remarks = [apart] if apart else []
-        frame = readers.labelled(frame, {label: label}, trees, str(path))
-    sample = sample_of_file(frame, column, part, of="rows", axes=axes, taxonomies=trees)
+        trees = {label: _tree_of(frame, label, taxonomy, real)}
+        frame, remarks = _placed(frame, trees, str(path), taxonomy)
+        real = None if real is None else _placed(real, trees, str(anchor), taxonomy)[0]
+    judged = same.read(pairs) if pairs is not None else []
+    samples = samples_of_file(frame, column, part, of="rows", axes=axes, taxonomies=trees, pairs=judged, anchor=real)
     facts = {"file": str(path), "rows": f"{frame.height:,}", "text": " + ".join(text)}
     if taxonomy is not None:
         facts["label"] = f"{label}, nodes of {taxonomy}"
-    facts |= {"embedder": part.label, "version": f"qdcgen {__version__}"}
-    measures = measure([sample], _metrics())
-    remarks += effects.remarks(measures)
-    if label is not None and sample.texts and sample.landing(label) is None:
+    if real is not None:
+        facts["anchor"] = f"{anchor}, {real.height:,} rows, column {real_text}"
+    facts |= {"pairs": str(pairs)} if pairs is not None else {}
+    facts |= {**models, "embedder": part.label, "version": f"qdcgen {__version__}"}
+    measures = measure(samples, _metrics())
+    remarks += [*unknown, *effects.remarks(measures), *_alarms(measures)]
+    if label is not None and samples[0].texts and samples[0].landing(label) is None:
         remarks.append(f"{label} has {len(trees[label].leaves):,} leaves, too many to read the texts by")
-    confused = readers.confusions([sample])
+    confused = readers.confusions(samples)
     return Report(title=path.name, facts=facts, measures=measures, remarks=remarks, confused=confused)
 
 
-def _tree_of(frame: pl.DataFrame, label: str, file: Path | None) -> Taxonomy:
-    """The tree in the file, or a flat one of the column's own values, in order of the alphabet."""
+def _joined(frame: pl.DataFrame, text: tuple[str, ...]) -> pl.DataFrame:
+    """The frame with these columns joined, a line break between, in `_text`."""
+    import polars as pl
+
+    columns = [pl.col(name).cast(pl.String) for name in text]
+    return frame.with_columns(pl.concat_str(columns, separator="\n", ignore_nulls=True).alias("_text"))
+
+
+def _placed(
+    frame: pl.DataFrame, trees: Mapping[str, Taxonomy], file: str, taxonomy: Path | None
+) -> tuple[pl.DataFrame, list[str]]:
+    """The frame with its labels as paths of nodes, where it has the column; and what is to be said of the others."""
+    import polars as pl
+
+    from qdcgen import readers
+
+    said = []
+    for label, tree in trees.items():
+        if label not in frame.columns:
+            continue
+        of = label if taxonomy is None else taxonomy.stem
+        apart, some = readers.named(frame[label].cast(pl.String).to_list(), tree, label, of)
+        if apart and not some:
+            raise UsageError(f"{file}: {apart}")
+        said += [apart] if apart else []
+        frame = readers.labelled(frame, {label: label}, trees, file)
+    return frame, said
+
+
+def _real(file: Path, column: str | None, text: tuple[str, ...]) -> tuple[pl.DataFrame, str]:
+    """The real rows with their texts in `_text`, and the name of the column that these are from.
+
+    The column is the one named, else the rows' own where the file has it, else the only one that can be.
+    """
+    import polars as pl
+
+    from qdcgen.measure import text_of
+    from qdcgen.tables import read
+
+    frame = read(file)
+    if column is not None and column not in frame.columns:
+        close = nearest(column, frame.columns)
+        raise UsageError(f"{file}: no column {column!r}{close} (columns: {', '.join(frame.columns)})")
+    own = text[0] if len(text) == 1 and text[0] in frame.columns else None
+    column = column or own or text_of(frame, str(file), option="--anchor-text")
+    return frame.with_columns(pl.col(column).alias("_text")), column
+
+
+def _tree_of(frame: pl.DataFrame, label: str, file: Path | None, real: pl.DataFrame | None = None) -> Taxonomy:
+    """The tree in the file, or a flat one of the column's own values and the real rows', in order of the alphabet."""
     import polars as pl
 
     from qdcgen import taxonomy_files
@@ -555,11 +735,14 @@ def _tree_of(frame: pl.DataFrame, label: str, file: Path | None) -> Taxonomy:
 
     if frame[label].dtype.is_nested() or frame[label].dtype == pl.Binary:
         raise UsageError(f"--label {label}: the column holds {frame[label].dtype}; a label is text or a number")
-    values = [value for value in frame[label].drop_nulls().cast(pl.String).unique().sort().to_list() if value.strip()]
-    if not values:
+    column = frame[label].drop_nulls().cast(pl.String)
+    if not any(value.strip() for value in column.unique().to_list()):
         raise UsageError(f"--label {label}: the column is empty; expected the node of each text")
     if file is not None:
         return taxonomy_files.read(label, file)
+    if real is not None and label in real.columns and not real[label].dtype.is_nested():
+        column = pl.concat([column, real[label].drop_nulls().cast(pl.String)])
+    values = [value for value in column.unique().sort().to_list() if value.strip()]
     return inline(label, values, f"--label {label}")
 
 
@@ -579,6 +762,7 @@ def status_of(folder: Path) -> dict[str, Any]:
     for name in store.names("plan"):
         table = store.table(name)
         found["batches"]["planned"] += int(table["batch"].n_unique())
+    found["judged_anew"] = REJUDGING in store.files
     found["rows"]["published"] = sum(store.files[name].rows or 0 for name in store.names("data"))
     return found
 
@@ -591,7 +775,8 @@ def status_text(found: dict[str, Any]) -> str:
     batches, rows, last = found["batches"], found["rows"], found["last"]
     lines = [
         found["folder"],
-        f"  batches   {batches['made']} of {batches['planned']} made, {batches['judged']} judged",
+        f"  batches   {batches['made']} of {batches['planned']} made, {batches['judged']} judged"
+        + (" by the filters as they are now; data/ is of those before" if found["judged_anew"] else ""),
         f"  rows      {rows['made']} made, {rows['published']} in data/",
     ]
     if last is None:

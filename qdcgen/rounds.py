@@ -5,17 +5,18 @@ The folder's tables as frames, and the one place that knows the names of their f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from qdcgen import ledger
+from qdcgen import bands, ledger
 from qdcgen.errors import Fault, RecipeError, UsageError
 from qdcgen.generate import Asked
 from qdcgen.ledger import RETIRED, Wanted
 from qdcgen.plan import Plan, refill
 from qdcgen.plan import Strategy as Drawn
 from qdcgen.refresh import Regions, drawn, reconciled
+from qdcgen.rows import stream
 from qdcgen.store import digest, packed, rows_of
 
 if TYPE_CHECKING:
@@ -28,17 +29,20 @@ if TYPE_CHECKING:
     from qdcgen.store import Kind, Store
 
 __all__ = [
+    "BAND",
     "HOPELESS",
     "PROBES",
     "Batch",
     "Owed",
     "accepted_before",
     "attempts",
+    "banded",
     "batch_rows",
     "batches",
     "check_selection",
     "drawn_from",
     "freeze",
+    "held",
     "kept_by",
     "made",
     "named",
@@ -48,10 +52,15 @@ __all__ = [
     "regions",
     "regions_wanted",
     "retired",
+    "short_of_bands",
     "standing_ids",
     "verdict_table",
     "wanted",
 ]
+
+
+BAND = "_band"
+"""Column of a frozen round: the band of difficulty that each row is asked for, where the target has bands."""
 
 
 class Batch(NamedTuple):
@@ -79,7 +88,12 @@ class Batch(NamedTuple):
     def asked(self, axes: Mapping[str, object], slots: pl.DataFrame) -> list[Asked]:
         """Some of its `slots` as generate takes them."""
         return [
-            Asked(row["slot"], row["replicate"], {axis: row[axis] for axis in axes if row[axis] is not None})
+            Asked(
+                row["slot"],
+                row["replicate"],
+                {axis: row[axis] for axis in axes if row[axis] is not None},
+                row.get(BAND),
+            )
             for row in slots.iter_rows(named=True)
         ]
 
@@ -95,7 +109,7 @@ def batch_rows(rows: int) -> int:
 def planned(store: Store) -> pl.DataFrame:
     """Every row that any round owed: `round`, `batch`, `slot`, `replicate` and node ids by taxonomy; in plan order."""
     tables = [
-        store.table(name).with_columns(pl.lit(number, dtype=pl.Int64).alias("round"))
+        store.table(name, leave=(BAND,)).with_columns(pl.lit(number, dtype=pl.Int64).alias("round"))
         for number, name in enumerate(store.names("plan"))
     ]
     return pl.concat(tables) if tables else pl.DataFrame()
@@ -229,7 +243,7 @@ def _history(store: Store, recipe: Recipe) -> tuple[pl.DataFrame, pl.DataFrame]:
     said = [store.table(name) for name in store.names("verdicts")]
     judged = {name.removeprefix("verdicts/") for name in store.names("verdicts")}
     verdicts = pl.concat(said) if said else pl.DataFrame(schema=_VERDICTS)
-    if not recipe.filters:  # nobody judges, so a batch with an empty verdict file is judged
+    if not recipe.judges:  # nobody judges, so a batch with an empty verdict file is judged
         ids = [store.table(f"raw/{name}", ["_id"]) for name in sorted(judged)]
         if ids:
             verdicts = pl.concat(ids).select(
@@ -305,15 +319,132 @@ def next_round(store: Store, recipe: Recipe, plan: Plan, tried: pl.DataFrame, se
     chosen = selection.of(recipe)
     left_out = again.height + fresh.height - again.filter(chosen).height - fresh.filter(chosen).height
     again, withheld, hopeless = probed(again.filter(chosen), tried, recipe)
-    owed = pl.concat([again, fresh.filter(chosen)])
+    fresh = fresh.filter(chosen)
+    if target.complexity is not None:
+        again, waiting, lost = _aimed(store, recipe, tried, again, fresh, want.rows)
+        withheld, hopeless = pl.concat([withheld, waiting]), pl.concat([hopeless, lost])
+        aims = [target.complexity.aimed(slot) for slot in fresh["slot"].to_list()]
+        fresh = fresh.with_columns(pl.Series(BAND, aims, dtype=pl.String))
+    owed = pl.concat([again, fresh])
     if target.attempts is not None:
         room = max(0, target.attempts - tried.height)
         owed, unasked = owed.head(room), owed[room:]
-        withheld = pl.concat([withheld, unasked])
+        withheld = pl.concat([withheld, unasked.select(withheld.columns)])
     if owed.is_empty():  # nothing more is asked for, so what waited for a probe's outcome stays empty
         hopeless = pl.concat([hopeless, withheld])
     given_up = pl.concat([given_up, hopeless]).sort("slot")
     return Owed(_numbered(store, owed, axes), given_up, left_out)
+
+
+def banded(store: Store, recipe: Recipe) -> pl.DataFrame:
+    """The band of difficulty of every row that was placed in one: `_id`, `_figure` and `_measured`.
+
+    A row has a figure, and no band, where its figure lies between two.
+    """
+    settings = recipe.target.complexity
+    empty = pl.DataFrame(schema={"_id": pl.String, "_figure": pl.Float64, "_measured": pl.String})
+    if settings is None or not store.names("verdicts"):
+        return empty
+    said = pl.concat([store.table(name, ["_id", "filter", "score"]) for name in store.names("verdicts")])
+    scored = said.filter((pl.col("filter") == bands.LABEL) & pl.col("score").is_not_null())
+    placed = [settings.of(figure) for figure in scored["score"].to_list()]
+    return scored.select("_id", pl.col("score").alias("_figure"), pl.Series("_measured", placed, dtype=pl.String))
+
+
+def held(store: Store, recipe: Recipe, until: str) -> dict[int, str]:
+    """Slot → band of the row that fills it, of verdicts in files before `until`: what the bands hold so far."""
+    settings = recipe.target.complexity
+    found: dict[int, str] = {}
+    gone = retired(store)["_id"].implode()
+    for name in store.names("verdicts") if settings is not None else ():
+        if name >= until:
+            break
+        passed = store.table(name, ["_id", "filter", "kept", "score"])
+        passed = passed.filter((pl.col("filter") == bands.LABEL) & pl.col("kept") & ~pl.col("_id").is_in(gone))
+        slots = store.table(name.replace("verdicts/", "raw/"), ["_id", "_slot"])
+        for slot, figure in passed.join(slots, on="_id", maintain_order="left").select("_slot", "score").iter_rows():
+            if settings is not None and (band := settings.of(figure)) is not None:
+                found.setdefault(slot, band)
+    return found
+
+
+def _of_bands(store: Store, recipe: Recipe, tried: pl.DataFrame) -> pl.DataFrame:
+    """What was tried, with the band that each row was asked for (`_asked`) and the one that it came out in."""
+    told = made(store, ["_id", "_complexity"])
+    if told.is_empty():
+        told = pl.DataFrame(schema={"_id": pl.String, "_complexity": pl.String})
+    asked = told.rename({"_complexity": "_asked"})
+    return tried.join(asked, on="_id", how="left", maintain_order="left").join(
+        banded(store, recipe), on="_id", how="left", maintain_order="left"
+    )
+
+
+def _aimed(
+    store: Store, recipe: Recipe, tried: pl.DataFrame, again: pl.DataFrame, fresh: pl.DataFrame, rows: int
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """(slots to ask for again, each with its band; slots that wait; slots given up early).
+
+    What the bands lack, beyond what slots that are asked for the first time will be asked for, is shared out: a slot
+    keeps the band that it draws where that lacks rows, and the others take what is left, in an order drawn by slot. A
+    band of which nothing came out, of HOPELESS candidates or more that were asked for it, gets PROBES a round; once it
+    was asked for in `target.candidates` rounds in vain, its slots are given up.
+    """
+    settings: Any = recipe.target.complexity
+    told = _of_bands(store, recipe, tried)
+    have = dict(told.filter(pl.col("_state") == "accepted").group_by("_measured").len().iter_rows())
+    lack = {band: count - have.get(band, 0) for band, count in settings.quota(rows).items()}
+    for slot in fresh["slot"].to_list():
+        lack[settings.aimed(slot)] -= 1
+    lack = {band: max(0, count) for band, count in lack.items()}
+    slots = again["slot"].to_list()
+    given: dict[int, str] = {}
+    rest: list[int] = []
+    for slot in slots:
+        own = settings.aimed(slot)
+        if lack[own]:
+            lack[own] -= 1
+            given[slot] = own
+        else:
+            rest.append(slot)
+    left = [band for band, count in lack.items() for _ in range(count)]
+    rest.sort(key=lambda slot: stream("complexity", str(slot)))
+    for place, slot in enumerate(rest):  # what is lacked is never less than what is owed; of more, each in proportion
+        given[slot] = left[place * len(left) // len(rest)]
+    judged = told.filter(~pl.col("_state").is_in(["retired", "unjudged"]))
+    met = set(judged["_measured"].drop_nulls())
+    asked = judged.group_by("_asked").agg(pl.len(), pl.col("_round").n_unique().alias("rounds"))
+    counts = {band: (n, times) for band, n, times in asked.iter_rows()}
+    hopeless = {band for band in lack if band not in met and counts.get(band, (0, 0))[0] >= HOPELESS}
+    over = {band for band in hopeless if counts[band][1] >= recipe.target.candidates}
+    marked = again.with_columns(pl.Series(BAND, [given[slot] for slot in slots], dtype=pl.String))
+    lost = pl.col(BAND).is_in(list(over))
+    waits = pl.col(BAND).is_in(list(hopeless - over)) & (pl.int_range(pl.len()).over(BAND) >= PROBES)
+    columns = again.columns
+    return (
+        marked.filter(~lost & ~waits),
+        marked.filter(~lost & waits).select(columns),
+        marked.filter(lost).select(columns),
+    )
+
+
+def short_of_bands(store: Store, recipe: Recipe, tried: pl.DataFrame, rows: int) -> list[str]:
+    """The bands that lack rows: how many they have, and what became of the rows that were asked to be in them."""
+    settings = recipe.target.complexity
+    if settings is None:
+        return []
+    told = _of_bands(store, recipe, tried)
+    have = dict(told.filter(pl.col("_state") == "accepted").group_by("_measured").len().iter_rows())
+    found = []
+    for band, quota in settings.quota(rows).items():
+        if have.get(band, 0) < quota:
+            asked = told.filter(pl.col("_asked") == band)
+            hit = asked.filter(pl.col("_measured") == band).height
+            seen = asked.filter(pl.col("_figure").is_not_null()).height
+            found.append(
+                f"band {band} ({settings.by.replace('_', ' ')} {settings.bands[band]}): {have.get(band, 0)} of {quota} "
+                f"rows; {asked.height} candidates were asked to be in it, {seen} were placed, {hit} of them in it"
+            )
+    return found
 
 
 def _numbered(store: Store, owed: pl.DataFrame, axes: list[str]) -> pl.DataFrame:

@@ -90,8 +90,14 @@ def run(
             outcome.exit_code = line.exit_code
             outcome.remarks += line.remarks
             line.let_go()
-            publish(store, recipe)
-            if outcome.exit_code in (0, 4):
+            if left := line.unjudged:
+                outcome.remarks.append(
+                    f"filters changed, and {left} of {len(store.names('raw'))} batches are not judged by them yet: data/ "
+                    "and the report are still those of the filters before; run again to go on"
+                )
+            else:
+                publish(store, recipe)
+            if outcome.exit_code in (0, 4) and not left:
                 outcome.report, gates_hold = _measured(store, recipe, line, before=before)
                 if not gates_hold and outcome.exit_code == 0:
                     outcome.exit_code = 3

@@ -35,6 +35,8 @@ def recipe_schema() -> dict[str, Any]:
         "anyOf": [{"type": "string"}, {"$ref": "#/$defs/Landing"}],
         "description": landing["description"],
     }
+    rating = definitions["Measuring"]["properties"]["complexity"]
+    rating["anyOf"] = [{"type": "string"}, *rating["anyOf"]]
     grow = definitions["Source"]["properties"]["grow"]
     grow["anyOf"] = [{"type": "string"}, *grow["anyOf"]]
     source = found["taxonomy"]["additionalProperties"]

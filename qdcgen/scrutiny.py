@@ -23,6 +23,10 @@ RESERVED = frozenset(
 )
 
 
+BANDS = frozenset({"easy", "medium", "hard", "plain"})
+"""Bands whose share a gate may bound in any recipe: those that were asked for, where the target has none."""
+
+
 class Checked(Protocol):
     """What these checks look at: a `Recipe` whose parts are made and whose taxonomies are read.
 
@@ -72,6 +76,10 @@ class Checked(Protocol):
     @property
     def measure(self) -> Any:
         """What is measured."""
+
+    @property
+    def target(self) -> Any:
+        """How many rows, and in which bands of difficulty."""
 
     @property
     def gates(self) -> Mapping[Any, Mapping[str, str]]:
@@ -135,6 +143,8 @@ def gates(recipe: Checked, marked: Marked, faults: list[Fault]) -> Iterator[Gate
         for name, said in bounds.items():
             path: Path = ("gates", table, name)
             known = _gate_names(table)
+            if table == "complexity":
+                known += _bands_named(marked)  # the share of a band is a measure of its name
             if name not in known:
                 faults.append(
                     marked.fault(path, f"no {table} measure called {name!r}{nearest(name, known)}", at_key=True)
@@ -146,6 +156,14 @@ def gates(recipe: Checked, marked: Marked, faults: list[Fault]) -> Iterator[Gate
                 yield Gate(table, name, bound(said), marked.file, marked.keys.get(path, (0, 0))[0])
             except ValueError as error:
                 faults.append(marked.fault(path, f"{dotted(path)}: {error}"))
+
+
+def _bands_named(marked: Marked) -> list[str]:
+    """Bands of difficulty as the recipe writes them, sound or not."""
+    said = marked.data.get("target")
+    for key in ("complexity", "bands"):
+        said = said.get(key) if isinstance(said, dict) else None
+    return [str(name) for name in said] if isinstance(said, dict) else []
 
 
 def _gate_names(table: str) -> list[str]:
@@ -219,9 +237,11 @@ def check(recipe: Checked, marked: Marked, faults: list[Fault], sound: frozenset
     if {"layers", "models"} <= sound:
         _check_preparing(recipe, marked, faults)
     if {"taxonomy", "layers", "models", "generate"} <= sound:
-        _check_parts(recipe, marked, faults)
+        _check_parts(recipe, marked, faults, steered="target" not in sound or recipe.target.complexity is not None)
     if {"measure", "generate"} <= sound:
         _check_measured(recipe, marked, faults)
+    if {"target", "models", "taxonomy", "layers", "generate", "filters"} <= sound:
+        _check_bands(recipe, marked, faults)
 
 
 def _check_measured(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
@@ -238,6 +258,30 @@ def _check_measured(recipe: Checked, marked: Marked, faults: list[Fault]) -> Non
         found = ", ".join(_text_fields(recipe))
         message = f"say which to measure: {found}" if found else "no field holds text; add one of type string"
         faults.append(marked.fault(("measure", "text"), f"measure.text: {message}"))
+
+
+def _check_bands(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
+    """The critic of bands of difficulty exists, and the name that templates know the band by is free."""
+    if (bands := recipe.target.complexity) is None:
+        return
+    if bands.model is not None and bands.model not in recipe.models:
+        message = f"target.complexity: no model called {bands.model!r}{nearest(bands.model, list(recipe.models))}"
+        faults.append(marked.fault(("target", "complexity", "model"), message))
+    name = "complexity"
+    for where, known in (("taxonomy", recipe.taxonomy), ("layers", recipe.layers)):
+        if name in known:
+            message = f"{name!r} is what templates call the band of target.complexity; give this axis another name"
+            faults.append(marked.fault((where, name), message, at_key=True))
+    if name in recipe.fields:
+        message = f"target.complexity: a step fills a field {name!r}, which templates call the band; rename the field"
+        faults.append(marked.fault(("target", "complexity"), message, at_key=True))
+    if any(entry.name == name for entry in recipe.filters):
+        message = f"target.complexity: the filter {name!r} has the name of its judge; take one of them out"
+        faults.append(marked.fault(("target", "complexity"), message, at_key=True))
+    for band in bands.order:
+        if band in set(_gate_names("complexity")) - BANDS:
+            message = f"target.complexity: {band!r} is a figure of the report; give the band another name"
+            faults.append(marked.fault(("target", "complexity", "bands", band), message, at_key=True))
 
 
 def _text_fields(recipe: Checked) -> list[str]:
@@ -299,7 +343,7 @@ def _check_forbid(recipe: Checked, marked: Marked, axes: list[str], faults: list
                 faults.append(marked.fault(path, f"forbid.{number}: {said}"))
 
 
-def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
+def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault], *, steered: bool) -> None:
     trees: dict[str, Any] = {name: recipe.taxonomies.get(name) or Taxonomy(name, ()) for name in recipe.taxonomy}
     axes: dict[str, Any] = {**trees, **{name: entry.part for name, entry in recipe.layers.items()}}
     models = list(recipe.models)
@@ -310,8 +354,8 @@ def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
             path = (*above, entry.name, *problem.path)
             faults.append(marked.fault(path, f"{dotted((*above, entry.name, *problem.path))}: {problem.message}"))
 
-    added: dict[str, Any] = {}
-    """What steps above give to templates, beside fields."""
+    added: dict[str, Any] = {"complexity": parts.Band("medium", harder=False)} if steered else {}
+    """What steps above give to templates, beside fields; and the band of difficulty, where the target has bands."""
 
     def read(source: str) -> set[str]:
         return _names(source, axes)

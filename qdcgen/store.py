@@ -34,12 +34,27 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-__all__ = ["FOLDERS", "FORMAT", "LABELS", "Kind", "Store", "digest", "dumps", "frame_of", "loads", "packed", "rows_of"]
+__all__ = [
+    "FOLDERS",
+    "FORMAT",
+    "LABELS",
+    "REJUDGING",
+    "Kind",
+    "Store",
+    "digest",
+    "dumps",
+    "frame_of",
+    "loads",
+    "packed",
+    "rows_of",
+]
 
 FORMAT = 1
 """Version of the folder's layout; a folder of another is refused by name."""
 
 FOLDERS = ("axes", "plan", "raw", "verdicts", "data", "rejected")
+REJUDGING = "rejudging.json"
+"""There while rows are judged anew, because filters changed; says whether every planned row had been made."""
 LABELS = "labels.json"
 """What people said of rows; no run takes it out."""
 _SWEPT = frozenset(FOLDERS) - {"axes"}

@@ -84,8 +84,8 @@ def test_every_command_explains_itself_with_an_example(qdcgen, command):
         (["report", "d.jsonl"],
          "d.jsonl: no such file or folder; expected a run folder, a recipe or a data file\n"),
         (["report", ".", "--text", "x"],
-         ("--text, --axis, --label, --taxonomy and --embedder are for data files; a run is measured as its recipe "
-          "says (measure:)\n")),
+         ("--text, --axis, --label, --taxonomy, --model, --group, --anchor, --anchor-text and --embedder are for "
+          "data files; a run is measured as its recipe says (measure:)\n")),
         (["parts", "filtres"],
          f"no kind of part called 'filtres'; did you mean 'filters'? {KINDS}\n"),
         (["parts", "filters", "lenght"],

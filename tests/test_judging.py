@@ -1,8 +1,10 @@
 """Which filter sees which row: the order, what is not judged twice, and what a changed filter costs."""
 
 import json
+import os
 import random
 import shutil
+import signal
 
 import polars as pl
 import pytest
@@ -172,3 +174,66 @@ def test_a_file_that_a_filter_cannot_read_is_told_before_a_row_is_paid_for(small
     outcome = go(small, tmp_path / "out")
     assert (outcome.exit_code, server.asked) == (2, 0)
     assert any("real.csv" in words and "said" in words for words in outcome.remarks)
+
+
+def test_judging_anew_that_is_interrupted_keeps_what_it_judged_and_data_as_it_was(small, tmp_path, server, qdcgen):
+    small.write_text(small.read_text().replace("filters:\n", f"filters:\n{CRITIC}").replace("rows: 40", "rows: 400"))
+    server.answer = says
+    go(small, tmp_path / "out")
+    whole = pl.read_parquet(tmp_path / "out" / "data" / "*.parquet")
+    assert whole.height == 400
+    first, asked = server.asked, [0]
+
+    def stopping(body):
+        if "correct" in body["messages"][-1]["content"]:
+            asked[0] += 1
+            if asked[0] == 200:
+                os.kill(os.getpid(), signal.SIGINT)
+        return says(body)
+
+    server.answer = stopping
+    text = small.read_text()
+    small.write_text(text.replace("double_critic: {fields: [message]}", "double_critic: {fields: [urgency, message]}"))
+    outcome = go(small, tmp_path / "out")
+    assert outcome.exit_code == 130
+    assert any("data/ and the report are still those of the filters before" in words for words in outcome.remarks)
+    store = Store(tmp_path / "out").peek()
+    judged = sum(name in store.files for name in store.names("verdicts"))
+    assert 0 < judged < len(store.names("raw"))
+    assert pl.read_parquet(tmp_path / "out" / "data" / "*.parquet").equals(whole)
+    assert "data/ is of those before" in qdcgen("status", "out").stdout
+    assert "figures are of before" in qdcgen("report", "out").stdout
+    server.answer = says
+    ended = go(small, tmp_path / "out")
+    assert ended.exit_code == 0
+    assert not {"rejudging.json", "standing.parquet"} & set(Store(tmp_path / "out").peek().files)
+    assert "data/ is of those before" not in qdcgen("status", "out").stdout
+    assert server.asked == first + 800, "two questions a row, each paid for once"
+    assert pl.read_parquet(tmp_path / "out" / "data" / "*.parquet").height == 400
+
+
+def test_a_fault_in_a_changed_filter_takes_no_verdict_out(small, tmp_path):
+    go(small, tmp_path / "out")
+    before = verdicts(tmp_path / "out")
+    (tmp_path / "real.csv").write_text("a,b\n1,2\n3,4\n")
+    against = "  - contamination: {against: [real.csv], text: said}\n"
+    small.write_text(small.read_text().replace("  - schema\n", against))
+    assert go(small, tmp_path / "out").exit_code == 2
+    assert verdicts(tmp_path / "out").equals(before)
+
+
+def test_a_critic_in_a_providers_batches_is_sent_all_rows_at_once(small, tmp_path, server):
+    text = small.read_text().replace("filters:\n", "filters:\n  - double_critic: {model: critic, fields: [message]}\n")
+    small.write_text(
+        text.replace("rows: 40", "rows: 100").replace(
+            "taxonomy:", f'  critic: {{model: openai/critic, api_base: "{server.url}", batch: true}}\ntaxonomy:'
+        )
+    )
+    server.answer = says
+    codes = []
+    while not codes or (codes[-1] == 4 and len(codes) < 9):
+        codes.append(go(small, tmp_path / "out", "target.candidates=1").exit_code)
+        server.start_batches()
+        server.finish_batches()
+    assert codes == [4, 0], "one batch for all rows of the round"
+    assert pl.read_parquet(tmp_path / "out" / "data" / "*.parquet").height == 100

@@ -17,6 +17,7 @@ from qdcgen.landing import Reading
 from qdcgen.measure import METRICS, measure, sample_of, sample_of_file, samples_of, speaking_of, text_of
 from qdcgen.parts import Embedder, Metric, Sample, find
 from qdcgen.rows import Measure, Node, Taxonomy
+from qdcgen.same import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -206,6 +207,10 @@ def test_every_gate_key_that_a_metric_offers_finds_a_measure_of_it() -> None:
         found += measure([replace(full(frame(300)), taxonomies={})], [part])
         three = frame(300).with_columns(tone=pl.col("mood"), size=pl.int_range(300))
         more = {"taxonomies": {"topic": TOPIC}, "layers": ["mood", "tone", "size"], "reading": Reading()}
+        found += measure([sample_of(three, "text", Wordllama(), **more)], [part])
+        pairs = [Pair(text, text.upper() if i % 2 else "nothing of it", i % 2 == 1) for i, text in enumerate(texts(40))]
+        tried = three.select(_kept=pl.lit(value=True), _filter=pl.lit("x"), _state=pl.lit("accepted"), _reason=None)
+        more = {"pairs": pairs, "attempts": tried, "filters": ["length"]}
         found += measure([sample_of(three, "text", Wordllama(), **more)], [part])
         for key in set(type(part).gates) - {"rejected", "accepted_by_writer", "unique_by_writer"}:
             assert speaking_of(found, type(part).table, key), key

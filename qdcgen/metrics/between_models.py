@@ -56,8 +56,9 @@ class BetweenModels(Metric):
     mixes less that is the model's own style. "Mixes alike between models": draw two models, a mix and a text of each;
     how often their cosine lies above the 95th percentile of random pairs (0.05 if the mix made no difference).
     Cosines in [-1, 1], share in [0, 1]. Intervals draw whole mixes again, 400 times; copies of one mix are never taken
-    for two. Read on at most `mixes` mixes and 64 texts a model and mix, fewer where there are many models; blank texts
-    are left out. The figure of each pair of models, and of each with itself, is in `--json` (`alike`).
+    for two. Read on at most `mixes` mixes and 64 texts a model and mix, fewer where there are many models. Blank texts
+    are left out, and everything made is where enough was kept. The figure of each pair of models, and of each with
+    itself, is in `--json` (`alike`).
 
     What makes it lie: a mix that fixes the answer ("the capital of France") makes all models alike; short texts and
     texts of like length are alike. Where a model has one text a mix there is no figure within models but their style.
@@ -74,8 +75,10 @@ class BetweenModels(Metric):
 
     def measure(self, sample: Sample) -> list[Measure]:
         """Five figures and one for each pair of models; nothing where one model wrote all, or mixes are not known."""
+        kept = sample.beside.get("kept")
         table = _table(sample)
-        if table is None:
+        # How alike models write is a matter of the models: the same figures of what filters left and of what they saw.
+        if table is None or (sample.of == "raw" and kept is not None and len(kept.texts) >= FEW):
             return []
         mixes = table["mix"].n_unique()
         models = _models(table)
@@ -173,7 +176,7 @@ class _Cells:
         if (left := table["who"].n_unique() - width) > 0:
             note += f"; {left} models with fewer texts left out"
         if (blank := len(sample.texts) - len(table)) > 0:
-            note += f"; {blank:,} texts left out that are blank or of no known model and mix"
+            note += f"; {blank:,} blank texts, or of no known model and mix, left out"
         return cls(models, vectors, counts, pairs, _blocks(vectors, counts, pairs), note)
 
 
@@ -216,7 +219,7 @@ def _figures(sample: Sample, cells: _Cells) -> list[Measure]:
             found.append(_blank(sample, name, n, note))
             return
         if control is not None and low < 0:
-            note += f"; {_signed(draws - control)} above {RANDOM}"
+            note = f"{_signed(draws - control)} above {RANDOM}"
         found.append(
             Measure(
                 "diversity",
@@ -236,18 +239,22 @@ def _figures(sample: Sample, cells: _Cells) -> list[Measure]:
 
     between = int(max(sizes[two].max(initial=0), 0))
     within = int(max(sizes[~two].max(initial=0), 0))
-    shared = f"too few: two models meet in {between} mixes, needs {max(LEAST, FEW)}"
-    once = f"too few: one model has two texts in {within} mixes, needs {max(LEAST, FEW)}"
+    shared = f"too few: two models meet in {between or 'no'} mixes, needs {FEW}"
+    once = (
+        f"too few: a model has two texts of one mix in {within or 'no'} mixes, needs {FEW}; its "
+        "style, over other mixes, has a line of its own"
+    )
     enough = between >= FEW and bool(met.any())
     again = within >= FEW and bool(own.any())
     random = _mean(far[:, met]) if enough else _mean(far[:, two])
-    add(NAMES[0], _mean(near[:, met]) if enough else None, random, cells.note if enough else shared, between)
-    add(NAMES[1], _mean(near[:, own]) if again else None, random, cells.note if again else once, within)
+    add(NAMES[0], _mean(near[:, met]) if enough else None, random, "" if enough else shared, between)
+    add(NAMES[1], _mean(near[:, own]) if again else None, random, "" if again else once, within)
     add(NAMES[2], _mean(far[:, two]), None, cells.note, mixes)
-    add(NAMES[3], _mean(far[:, ~two]), _mean(far[:, two]), cells.note, mixes)
+    own_far, two_far = _mean(far[:, ~two]), _mean(far[:, two])
+    add(NAMES[3], own_far, two_far, f"own style: {_signed(own_far - two_far)} above {RANDOM}", mixes)
     if enough:
         share, cut = _above(cells, weights, np.flatnonzero(met), rng)
-        note = f"{cells.note}; the 95th percentile of random pairs is {cut:.3f}"
+        note = f"the 95th percentile of random pairs is {cut:.3f}"
         add(NAMES[4], share, np.full(1, ALIKE), note, between, 0.0)
     else:
         add(NAMES[4], None, None, shared, between, 0.0)
@@ -378,7 +385,8 @@ def _mean(draws: Array) -> Array:
 def _ratio(top: Array, bottom: Array) -> Array:
     import numpy as np
 
-    return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=np.asarray(bottom) > 0)
+    found: Array = np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=np.asarray(bottom) > 0)
+    return found
 
 
 def _interval(draws: Array, low: float) -> tuple[float, float] | None:

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from qdcgen.forms import FORMS, forms
 from qdcgen.intervals import FEW, canonical, clamp, rarefied, wilson
-from qdcgen.metrics.vendi import effective
 from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
@@ -76,7 +75,9 @@ class Formats(Metric):
         ordered = np.sort(codes)  # by form: the order of the rows must not matter
 
         def figure(rows: Codes) -> list[float]:
-            return [effective(np.bincount(ordered[rows], minlength=len(FORMS)) / len(rows), 1.0)]
+            shares = np.bincount(ordered[rows]) / len(rows)
+            shares = shares[shares > 0]
+            return [float(np.exp(-(shares * np.log(shares)).sum()))]
 
         (value,), (interval,) = rarefied(read, at, figure, seed=sample.seed, most=at)
         return Measure(
@@ -88,7 +89,7 @@ class Formats(Metric):
             interval=clamp(interval, *span) if interval else None,
             of=sample.of,
             axis="form",
-            note=f"at {at} of {len(sample.texts)} texts; a form below {SHOWN:.0%} has no line",
+            note=f"forms below {100 * SHOWN:.0f} % of the texts have no line",
         )
 
 

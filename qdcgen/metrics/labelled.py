@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qdcgen.parts import Sample
     from qdcgen.worth import Estimate, Stratum
 
-COMPARING = ("duplicates", "contamination")
+COMPARING = ("duplicates", "contamination", "complexity")
 """Filters that compare rows with others: a row that they drop may be good by itself."""
 
 

@@ -27,16 +27,17 @@ NAMES = ("distinct openings", "commonest opening")
 class Openings(Metric):
     """Different first three words over texts, and the share of texts with the commonest, which is named.
 
-    An opening is a text's first three words (all of them, where there are fewer), case and all; texts without words are
-    left out. distinct openings = different openings / texts, in [1/n, 1], higher is more diverse; commonest opening =
-    texts with it / texts, in [1/n, 1], lower is more diverse. Ours: distinct-n of the beginnings alone. Taken at `texts` texts
-    (all, where there are fewer; the smallest population where several are compared); mean of 10 random subsets, and
-    intervals by subsampling without replacement, never narrower than Wilson's. Length hardly matters: texts of three
-    words or more have one opening each.
+    An opening is a text's first three words (all of them, where there are fewer), case and all; texts without words
+    open alike. distinct openings = different openings / texts, in [1/n, 1], higher is more diverse; commonest opening =
+    texts with it / texts, in [1/n, 1], lower is more diverse. Ours: distinct-n of the beginnings alone. Taken at
+    `texts` texts (all, where there are fewer; as many as the smallest population has, where several are compared); mean
+    of 10 random subsets, and intervals by subsampling without replacement, never narrower than Wilson's. Length hardly
+    matters: every text of three words or more has one opening.
 
     What makes it lie: both move with n, so compare at equal n only, and a commonest opening of a few texts is chance. A
-    question form that people share ("How do I") is an opening too: 1,000 messages of banking77 have 0.71 distinct ones
-    and 5 % begin with the commonest. Where the task dictates the first words, it measures the task.
+    question form that people share ("How do I") is an opening too: 1,000 messages of banking77 have 0.62 distinct ones
+    and 3 % begin with the commonest; 300 web texts (c4) have 1.00 and 1 %. Where the task dictates the first words, it
+    measures the task.
     """
 
     table: ClassVar[str] = "diversity"
@@ -52,11 +53,10 @@ class Openings(Metric):
 
         order = canonical(sample.texts)
         begun = [" ".join(sample.texts[i].split(None, FIRST)[:FIRST]) for i in order.tolist()]
-        begun = [opening for opening in begun if opening]
-        n = len(begun)
+        n = len(sample.texts)
         at = min(self.texts, sample.equal_n or n)
         if n < max(FEW, at):
-            note = f"too few: {n} texts with words, needs {max(FEW, at)}"
+            note = f"too few: {n} texts, needs {max(FEW, at)}"
             return [Measure("diversity", name, None, n=n, of=sample.of, note=note) for name in NAMES]
         known = Counter(begun)
         number = {opening: place for place, opening in enumerate(known)}
@@ -68,7 +68,7 @@ class Openings(Metric):
 
         values, intervals = rarefied(n, at, shares, seed=sample.seed, most=500)
         opening, count = min(known.items(), key=lambda one: (-one[1], one[0]))
-        notes = (f"at {at} of {n} texts", f"{quoted(opening)}, {count} of {n} texts")
+        notes = (f"at {at} of {n} texts", f"{quoted(opening) if opening else 'no words'}, {count} of {n} texts")
         return [
             Measure("diversity", name, value, n=at, interval=_widest(interval, value, at), of=sample.of, note=note)
             for name, value, interval, note in zip(NAMES, values, intervals, notes, strict=True)

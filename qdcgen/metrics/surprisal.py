@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from qdcgen.intervals import FEW, canonical, clamp, mean
+from qdcgen.hardness import READ, read
+from qdcgen.intervals import FEW, clamp, mean
 from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
@@ -29,7 +30,7 @@ class Surprisal(Metric):
     gates: ClassVar[tuple[str, ...]] = ("surprisal",)
     short: ClassVar[str | None] = "texts"
 
-    texts: int = Field(default=50, ge=FEW, le=10_000)
+    texts: int = Field(default=READ, ge=FEW, le=10_000)
     """Texts read, at most."""
 
     def measure(self, sample: Sample) -> list[Measure]:
@@ -56,10 +57,7 @@ class Surprisal(Metric):
             return one(None, 0, None, "read only where a recipe's rows come from the embedded model")
         if n < FEW:
             return one(None, n, None, f"too few: {n} texts, needs {FEW}")
-        order = canonical(sample.texts)
-        chosen = np.sort(np.random.default_rng(sample.seed).permutation(n)[: self.texts])
-        read = sample.surprisal([sample.texts[i] for i in order[chosen].tolist()])
-        rates = [nats / tokens for nats, tokens in read if tokens > 0 and math.isfinite(nats)]
+        rates = list(read(sample, self.texts).values())
         if len(rates) < FEW:
             return one(None, len(rates), None, f"too few: {len(rates)} texts with tokens, needs {FEW}")
         value, interval = mean(np.array(rates, dtype=np.float64))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from qdcgen.intervals import canonical, clamp, rarefied
+from qdcgen.intervals import SIZES, canonical, clamp, rarefied
 from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 ROUNDING = 1e-12
 
 ORDERS = ((1.0, "Vendi score"), (2.0, "Vendi score, q=2"), (math.inf, "Vendi score, q=∞"))
-
-SIZES = (30, 100, 300, 1_000, 3_000, 10_000)
-"""Sizes that a score may be taken at. Steps, so that two runs of 1,200 and 2,000 rows give figures at the same n."""
 
 
 class Vendi(Metric):

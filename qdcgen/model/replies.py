@@ -24,10 +24,11 @@ MAX_DEPTH = 64
 LARGEST = 2**63
 """Whole numbers are below this, up and down: what a 64-bit column holds."""
 
-_FENCE = re.compile(r"```(?:json|JSON)?\s*\n(.*?)```", re.DOTALL)
+# What repeats stands beside nothing that takes the same letters, or gives none back (*+): 20 s for 20,000 spaces else.
+_FENCE = re.compile(r"```(?:json|JSON)?[^\S\n]*+\n(.*?)```", re.DOTALL)
 _THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _REFUSAL = re.compile(
-    r"\A\W*(?:i['’]?m sorry|sorry|i apologi[sz]e|unfortunately)?[\s,.!]*(?:but )?"
+    r"\A\W*+(?:(?:i['’]?m sorry|sorry|i apologi[sz]e|unfortunately)[\s,.!]*+)?(?:but )?"
     r"(?:i (?:can(?:no|['’])t|cannot|am (?:not able|unable)|won['’]t|will not|must decline)|as an ai)",
     re.IGNORECASE,
 )
@@ -64,7 +65,8 @@ def _loaded(text: str) -> Any:
     """
     text = _THOUGHT.sub("", text.removeprefix("\ufeff"), count=1)
     tries = [text]
-    tries += _FENCE.findall(text)[:1]
+    if block := _FENCE.search(text):
+        tries.append(block[1].strip())
     start, end = text.find("{"), text.rfind("}")
     if 0 <= start < end and "[" not in text[:start]:  # an object out of a list would be one of several answers
         tries.append(text[start : end + 1])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from qdcgen.rows import Measure
 
-__all__ = ["DOES", "LIES", "READ_BACK", "TABLES", "Grid", "Line", "Notes", "grids", "population"]
+__all__ = ["ALIKE", "DOES", "LIES", "READ_BACK", "TABLES", "Grid", "Line", "Notes", "grids", "population"]
 
 TABLES: Mapping[str, str] = {
     "coverage": "which regions there are rows for",
@@ -29,10 +29,13 @@ _AGREEING = ("landed", "kappa", "placed nowhere", "reader accuracy", "reader kap
 """Figures that set asked and landed against each other, over leaves or `at level 2`: they have a table of their own."""
 DOES = ("share explained", "read back", "lost when frozen", "effect", "copied")
 """Figures of the table of diversity that are told axis by axis."""
+ALIKE = "alike"
+"""A figure of the table of diversity that is told by pair of models."""
 LIES = ("support coverage", "hull", "closest pair", "mean distance", "largest empty ball", "KL to Sobol")
 READ_BACK = "position read back"
+REAL = "real regions reached"
 """Figures of the table of coverage that are told layer by layer."""
-_APART: Mapping[str, tuple[str, ...]] = {"diversity": DOES, "coverage": (*LIES, READ_BACK)}
+_APART: Mapping[str, tuple[str, ...]] = {"diversity": (*DOES, ALIKE), "coverage": (*LIES, READ_BACK)}
 _DEFINING = ("what ", "where ")
 """How a note begins that says what a column is, rather than what is particular to one figure in it."""
 _WORDS = {"planned": "asked", "kept": "accepted"}
@@ -87,6 +90,12 @@ class Line:
         yield from (f"{of}: {told}" for of, told in differing.items() if told)
 
 
+def _says(line: Line, of: str) -> int:
+    """Whose missing names are told first: people's labels are worth more than a reader's word, requests less."""
+    order = ("landed", "kept") if "kept" in line.by else ("rows", "landed", "planned", "raw")
+    return order.index(of) if of in order else len(order) + (of == "anchor")
+
+
 def _differs(measure: Measure, spoken: Measure, control_of: str) -> str:
     """Its n and control, where those that stand in the line are not its own."""
     differs = [f"n {figures.count(measure.n)}"] if measure.n != spoken.n and measure.value is not None else []
@@ -126,7 +135,7 @@ class Grid:
         """
         found = dict.fromkeys(of for line in self.lines for of in line.by)
         others = [of for of in found if of not in _ORDER]
-        order = (*_ORDER, *others)
+        order = (*_ORDER[:-1], *others, _ORDER[-1])
         if self.table == "coverage" and "landed" in found:
             order = (*COVERED[:2], *others, "landed", "raw", "anchor")
         return [of for of in order if of in found]
@@ -195,16 +204,16 @@ class Grid:
 
     @property
     def missing(self) -> list[tuple[Line, Measure]]:
-        """The lines that lack something by name, each with the measure that says so: what landed, else kept rows.
+        """The lines that lack something by name, each with the measure that says so.
 
-        Of the lines of one axis the one that lacks least comes first: the highest level that lacks something, whose
-        names say most; the others lack what is below those names, and more.
+        That is what landed, else kept rows; of a file the rows by their labels, else what landed. Of the lines of one
+        axis the one that names what real rows have comes first, then the one that lacks least: the highest level that
+        lacks something, whose names say most; the others lack what is below those names, and more.
         """
         named = ((line, [m for m in line.by.values() if m.missing]) for line in self.lines)
-        order = ("landed", "kept")
-        found = [(line, min(ms, key=lambda m: order.index(m.of) if m.of in order else 2)) for line, ms in named if ms]
+        found = [(line, min(missing, key=lambda m: _says(line, m.of))) for line, missing in named if missing]
         axes = list(dict.fromkeys(line.axis for line, _ in found))
-        return sorted(found, key=lambda pair: (axes.index(pair[0].axis), len(pair[1].missing)))
+        return sorted(found, key=lambda pair: (axes.index(pair[0].axis), pair[0].name != REAL, len(pair[1].missing)))
 
     def told_missing(self) -> list[tuple[Line, Measure, str]]:
         """The first of `missing` for each axis, with a clause on how many the axis's other lines lack."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qdcgen.report import figures
-from qdcgen.report.grid import DOES, LIES, READ_BACK
+from qdcgen.report.grid import ALIKE, DOES, LIES, READ_BACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -65,11 +65,43 @@ def sheets(grid: Grid) -> list[Sheet]:
     """One sheet per population of what `Grid.parted` splits off as told axis by axis."""
     build = _does if grid.table == "diversity" else _lies
     found: dict[str, list[Measure]] = {}
+    models: dict[str, list[Measure]] = {}
     for line in grid.lines:
+        if line.name == ALIKE:
+            for of, measure in line.by.items():
+                models.setdefault(of, []).append(measure)
+            continue
         for of, measure in line.by.items():
             # where the texts of accepted rows lie is a population of its own; of a file it is not
             found.setdefault("kept" if of == "landed" else of, []).append(measure)
-    return [build(measures, "" if of == "kept" or len(found) == 1 else f" ({of})") for of, measures in found.items()]
+    told = [build(measures, "" if of == "kept" or len(found) == 1 else f" ({of})") for of, measures in found.items()]
+    # Which models are alike is a matter of the models: filters hardly change it, and the rest is in the JSON.
+    met = [one for one in (models.get("kept") or next(iter(models.values()), [])) if one.value is not None]
+    return [*told, _alike(met)] if len(met) > 1 else told
+
+
+# ── which models write alike ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _alike(measures: Sequence[Measure]) -> Sheet:
+    """The pairs of models most and least alike, and each model with itself where that is known."""
+    ranked = sorted(measures, key=lambda measure: -(measure.value or 0.0))
+    shown = ranked if len(ranked) <= 2 * _PAIRS else [*ranked[:_PAIRS], *ranked[-_PAIRS:]]
+    rows = tuple(
+        Row(0, one.axis, one.axis, (_cell(one), (_control(one), ""), (figures.count(one.n), ""))) for one in shown
+    )
+    left = len(ranked) - len(shown)
+    note = "cosine of two texts of one mix, beside that of two texts of different mixes"
+    return Sheet(
+        "models most and least alike",
+        ("one\nmix", "other\nmixes", "mixes"),
+        rows,
+        (f"{note}; {left} more pairs in --json" if left else note,),
+        label="models",
+    )
+
+
+_PAIRS = 3
 
 
 # ── what each axis does to the text ─────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from qdcgen.errors import RowFault, nearest
-from qdcgen.parts import Problem, Scene, Step, Tools, alias_of, is_text
+from qdcgen.parts import Band, Problem, Scene, Step, Tools, alias_of, is_text
 from qdcgen.prompts import DATA, asked, fenced, unknown_alias, words
 from qdcgen.rows import Draft, stream
 
@@ -32,13 +32,16 @@ class Complexify(Step):
     asked, not what was measured. Harder must not be longer: both lengths are noted, a rewriting of more than `longer`
     times the words is asked for once more with that said, and then the original stays, with the reason noted.
 
+    Where the recipe has `target.complexity`, its bands decide instead of `fraction`: a row that is asked for a band
+    above the middle one is rewritten, and `_complexity` is the band.
+
     Source: Simula (arXiv 2603.29791, §2.2).
     """
 
     short = "fraction"
 
     fraction: float = Field(default=0.3, ge=0, le=1)
-    """Share of the rows; the bare value."""
+    """Share of the rows, where no bands decide; the bare value."""
     of: str = "scenario"
     """What is rewritten: `scenario`, another name that a step above gives, or a text field that one fills."""
     longer: float = Field(default=1.5, ge=1, le=10)
@@ -52,8 +55,10 @@ class Complexify(Step):
 
     async def take(self, draft: Draft, tools: Tools) -> None:
         """No call for a plain row; one or two for a hard one."""
-        hard = is_hard(draft.cell.slot, self.fraction)
-        draft.notes["complexity"] = "hard" if hard else "plain"
+        band = next((value for value in draft.names.values() if isinstance(value, Band)), None)
+        hard = is_hard(draft.cell.slot, self.fraction) if band is None else band.harder
+        if band is None:
+            draft.notes["complexity"] = "hard" if hard else "plain"
         if not hard:
             return
         source = draft.fields if self.of in draft.fields else draft.names
@@ -101,13 +106,13 @@ class Complexify(Step):
         return after, why
 
     def calls(self) -> tuple[float, float]:
-        """One for the share of hard rows, two at most."""
-        return (self.fraction, 2.0 if self.fraction else 0.0)
+        """One for the share of hard rows, two at most; with bands, of those that are asked for a hard one."""
+        return (self.fraction, 2.0)
 
     def problems(self, scene: Scene) -> Iterator[Problem]:
         """The alias exists, and what is rewritten is a text by then."""
         yield from unknown_alias(scene, model=self.model)
-        texts = [name for name, value in scene.axes.items() if isinstance(value, str)]
+        texts = [name for name, value in scene.axes.items() if isinstance(value, str) and not isinstance(value, Band)]
         texts += [name for name, schema in scene.fields.items() if is_text(schema) and "enum" not in schema]
         if self.of not in texts:
             known = nearest(self.of, texts) or (f"; known here: {', '.join(texts)}" if texts else "")
