@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qdcgen import __version__, generate, judge, labelled, plants, rounds, trials
 from qdcgen.agree import made_from
 from qdcgen.bands import Bands
-from qdcgen.errors import RowFault, RunDiffers, Stopped, UsageError, nearest
+from qdcgen.errors import RecipeError, RowFault, RunDiffers, Stopped, UsageError, nearest
 from qdcgen.line import budget_of
 from qdcgen.model.ask import Models, Used
 from qdcgen.model.journal import Journal
@@ -117,6 +117,7 @@ def audit(
 
     Raises:
         UsageError: no filter asks a model, or none of that name.
+        RecipeError: a file that a filter reads cannot be read.
         RunDiffers: the folder holds rows of another recipe.
         Interrupted, Incomplete, ModelRefused: not everything was asked; every reply that came is journaled.
     """
@@ -124,6 +125,8 @@ def audit(
     if batched := [alias for alias, settings in recipe.models.items() if settings.batch]:
         raise UsageError(f"{batched[0]} waits in batches; to audit at once add --set models.{batched[0]}.batch=false")
     seed = recipe.seed if seed is None else seed
+    if found := judge.faults(recipe):
+        raise RecipeError(found)  # a file of a filter that cannot be read is told before anything is paid for
     with Store(folder) as store:
         said = store.read("run.json")
         if said and store.names("raw") and said["made_from"] != made_from(recipe):
@@ -192,6 +195,7 @@ class _Session:
     async def _whole(self, critics: Sequence[tuple[str, Entry]], count: int) -> dict[str, Any]:
         on_signal(self._stop, self.say)
         try:
+            judges = ".".join(judge.chain(self.recipe))
             good = self._from_run(count) or await self._made(count)
             if len(good.rows) < FEWEST:
                 typed = shlex.quote(self.recipe.file)
@@ -208,7 +212,7 @@ class _Session:
             "qdcgen": __version__,
             "recipe": self.recipe.name,
             "folder": str(self.store.folder),
-            "judges": ".".join(judge.chain(self.recipe)),
+            "judges": judges,
             "seed": self.seed,
             "rows": len(good.rows),
             "source": good.source,
@@ -333,6 +337,7 @@ class _Session:
             "settings": {entry.name: entry.part.model_dump(mode="json")},
             "models": {alias: self.recipe.models[alias].model for alias in sorted(aliases)},
             "same_as_writer": bool(same),
+            "writes_too": same,
             "shown": {"fields": list(scene.seen), "layers": list(scene.layers)},
             "planted_in": {"text": scene.text, "answer": scene.answer},
             **numbers,
@@ -453,11 +458,13 @@ class _Asking:
         return found
 
     async def _one(self, row: Row, *, reverse: bool) -> tuple[Shown, Verdict]:
-        session = self.session
+        session, part = self.session, self.entry.part
         tools = judge.tools(session.recipe, session.models, self.label, scratch=self.scratch)
         if reverse:
             tools = replace(tools, fields={name: tools.fields[name] for name in reversed(list(tools.fields))})
             row = replace(row, fields={name: row.fields[name] for name in reversed(list(row.fields))})
+            if named := getattr(part, "fields", ()):
+                part = part.model_copy(update={"fields": tuple(reversed(named))})
         asked: list[tuple[str, str]] = []
         inner = tools.ask
 
@@ -465,7 +472,7 @@ class _Asking:
             asked.append((alias, digest([dict(message) for message in messages])))
             return await inner(alias, messages, **settings)
 
-        verdicts = await self.entry.part.judge([row], replace(tools, ask=ask))
+        verdicts = await part.judge([row], replace(tools, ask=ask))
         return tuple(sorted(asked)), verdicts[0]
 
 
@@ -523,7 +530,12 @@ def _remarks(critics: Sequence[Mapping[str, Any]], rows: int) -> list[str]:
     said = []
     for one in critics:
         label = one["filter"]
-        if one["same_as_writer"]:
+        if one["same_as_writer"] and len(one["writes_too"]) < len(one["models"]):
+            said.append(
+                f"{label}: of the models that it asks, {', '.join(one['writes_too'])} writes rows too; it shares the "
+                "writer's errors and finds them correct, which planted errors do not show. Name another model"
+            )
+        elif one["same_as_writer"]:
             said.append(
                 f"{label}: critic and writer are the same model; it shares the writer's errors and finds them correct, "
                 "which planted errors do not show. Name another model"

@@ -7,6 +7,7 @@ ours against one part of the anchor, and of another part of the anchor, as large
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def against(
     *,
     seed: int,
     grain: Sequence[float] | float = 0.0,
+    shares: Sequence[float] | float = math.inf,
     draws: int = 10,
     most: int = 500,
 ) -> Beside:
@@ -67,13 +69,18 @@ def against(
     `figures(rows of the anchor)` gives a function of (rows, whether they are ours or the anchor's). Value and control
     are means over `draws` splits.
 
-    The interval is ± t·√(V + W + e/draws), t on 9 degrees of freedom. Ten subsets of ours are crossed with ten of the
+    The interval is ± t·√(V + W + E), t on 9 degrees of freedom. Ten subsets of ours are crossed with ten of the
     anchor, each of b = min(at, ours/2, `most`) rows drawn without replacement, and the 100 figures taken apart in the
     two-way analysis of variance: v by subset of ours, w by subset of the anchor, e left. V = σ²/n + (σ²/at -
     σ²/n)/draws with σ² = v/(1/b - 1/n) and n rows of ours, W likewise of the anchor: the delete-d jackknife of
-    `intervals.rarefied` for two samples. On pairs of samples of 150 to 1,000 bank messages (banking77) intervals of
-    precision, recall and differences of shares held the truth in 90 to 100 of 100, 98 on average. `grain`: the least step of each figure; v is at least what one such step in one of the subsets
-    gives, for ten equal figures do not prove that there is no spread. None where b < 5.
+    `intervals.rarefied` for two samples. E = e·(b/at)·(r + (1 - r)/draws), r the share of pairs of a row of ours and
+    one of the anchor's that two splits have in common: they are dependent. On pairs of samples of 150 to 4,000 bank messages (banking77), alike, with
+    half of the intents or a quarter of noise, intervals held the truth in 87 to 100 of 100, 98 on average.
+
+    `grain`: the least step of each figure; v is at least what one such step in one of the subsets gives, for ten equal
+    figures do not prove that there is no spread. `shares`: how many rows each figure p is a share of, where it is one;
+    the variance is at least p(1 - p) over as many, which matters where subsets are so small that nearly all of their
+    rows are in (300 points of 20 modes had the truth in 83 of 100 intervals of precision). None where b < 5.
     """
     import numpy as np
 
@@ -95,10 +102,11 @@ def against(
     rest = crossed - by_ours[:, None] - by_real[None] + crossed.mean(axis=(0, 1))
     left = (rest**2).sum(axis=(0, 1)) / (CROSSED - 1) ** 2
     least = np.square(np.broadcast_to(np.asarray(grain, dtype=np.float64), left.shape)) / CROSSED
-    total = left / draws
+    again = at / ours * at / real  # share of the pairs of rows that a split has in common with another
+    total = left * size / at * (again + (1 - again) / draws)
     for means, n in ((by_ours, ours), (by_real, real)):
         own = np.maximum(means.var(axis=0, ddof=1) - left / CROSSED, least) / (1 / size - 1 / n)
         total += own / n + own * (1 / at - 1 / n) / draws
-    spread = T_9 * np.sqrt(total)
+    spread = T_9 * np.sqrt(np.maximum(total, np.clip(value * (1 - value), 0.0, None) / np.asarray(shares)))
     intervals: list[Interval | None] = [(float(v - s), float(v + s)) for v, s in zip(value, spread, strict=True)]
     return Beside(value.tolist(), intervals, control.tolist())

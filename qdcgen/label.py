@@ -27,7 +27,7 @@ from qdcgen.store import Store, dumps, rows_of
 from qdcgen.worth import kappa
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from qdcgen.labelled import Place
     from qdcgen.recipe import Recipe
@@ -202,7 +202,9 @@ class _Session:
         def leave(number: int, _frame: object) -> None:
             sys.exit(128 + number)
 
-        heard = {signal.SIGCONT: again, signal.SIGWINCH: again, signal.SIGTERM: leave, signal.SIGHUP: leave}
+        heard: dict[int, Callable[[int, object], None]] = {signal.SIGCONT: again, signal.SIGWINCH: again}
+        # Also of SIGINT: who was started in the background of a script inherits that it is ignored.
+        heard |= dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), leave)
         handlers = {number: signal.signal(number, handler) for number, handler in heard.items()}
         # A signal that comes just before a read would wait for the next key: its number in a pipe ends the wait.
         self.signals, told = os.pipe()
@@ -367,7 +369,7 @@ def _written(work: _Work, to: Path) -> dict[str, Any]:
     shown = work.shown(rows)
     axes, fields = ([*dict.fromkeys(name for row in rows for name in of(shown[row]))] for of in (_axes, _fields))
     text = io.StringIO()
-    sheet = csv.writer(text, lineterminator="\n")
+    sheet = csv.writer(text, lineterminator="\r\n")  # so that a bare \r is quoted, at which readers break lines too
     sheet.writerow(["_id", "label", *map(_cell, axes), *map(_cell, fields), "_content"])
     for row in rows:
         asked, said = shown[row].asked, shown[row].fields
@@ -544,8 +546,10 @@ def _all(found: Mapping[str, Any]) -> str:
     said = sum(sum(counts.values()) for who, counts in found["people"].items() if who == found["by"])
     if said >= found["judged"]:
         return f"all {found['judged']} rows of this run are labelled by {found['by']}"
-    more = f"qdcgen label {found['folder']} --rows {found['rows'] * 2}"
-    return f"{said} of {found['rows']} rows are labelled by {found['by']}; for more: {more}"
+    rows = min(found["judged"], said + found["rows"])
+    so_far = f"{said} of {found['rows']} rows" if said <= found["rows"] else plural(said, "row")
+    more = f"qdcgen label {found['folder']}{_options({**found, 'rows': rows})}"
+    return f"{so_far} are labelled by {found['by']}; for more: {more}"
 
 
 def _options(found: Mapping[str, Any]) -> str:

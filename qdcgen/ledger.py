@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from qdcgen.report.contents import LedgerLine
+from qdcgen.report.contents import ASIDE, LedgerLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -201,7 +201,7 @@ def _line(
         return sum(count for (found, _), count in counts.items() if found == state)
 
     rejected = {name: counts.get(("rejected", name), 0) for name in filters if ("rejected", name) in counts}
-    for state in ("surplus", "retired"):
+    for state in ASIDE:
         if total(state):
             rejected[state] = total(state)
     return LedgerLine(

@@ -94,7 +94,11 @@ class Stratum(NamedTuple):
     @property
     def share(self) -> float:
         """Share of good rows among the labelled; ½ where there are none."""
-        return float(self.good @ self.weight / self.weight.sum()) if self.labels else LIKE_NONE
+        if not self.labels:
+            return LIKE_NONE
+        if (self.good == self.good[0]).all():  # exactly: 1 less 2⁻⁵³ would be a bad row, and figures rest on it
+            return float(self.good[0])
+        return min(1.0, max(0.0, float(self.good @ self.weight / self.weight.sum())))
 
     @property
     def size(self) -> float:
@@ -134,6 +138,11 @@ def _between(values: Vector, low: float, high: float) -> Interval:
     return clamp((float(bottom), float(top)), low, high)
 
 
+def _around(value: float, between: Interval) -> Interval:
+    """The interval, widened to hold the value: draws never reach 0 or 1, where labels that all agree lie."""
+    return min(between[0], value), max(between[1], value)
+
+
 # ── filters ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -167,10 +176,19 @@ def worth(strata: Sequence[Stratum], filters: Sequence[str], seed: int) -> list[
         drawn = _figures(good, rows, no, seen)
         figures: list[Estimate] = []
         for value, values, (low, high) in zip(of, drawn, _RANGES, strict=True):
-            figures.append((float(value[0]), _between(values, low, high)) if np.isfinite(value[0]) else (None, None))
+            exact = min(high, max(low, float(value[0])))
+            between = _between(values[np.isfinite(values)], low, high)
+            figures.append((exact, _around(exact, between)) if np.isfinite(value[0]) else (None, None))
         no_right, yes_right, caught, gap, closed = figures
-        gap = gap if closed[0] is not None else (None, None)
-        found.append(Worth(name, labels, no_right, yes_right, caught, gap, closed, _verdict(closed, labels)))
+        said = {bool(one) for stratum, there in zip(known, seen, strict=True) if there for one in stratum.good}
+        if len(said) == 1:  # a filter tells good from bad, and only one of them was met
+            gap = closed = (None, None)
+            caught = (None, None) if said == {True} else caught
+            note = f"too few to tell: none of {labels} labelled rows is "
+            note += "bad, so there was nothing to catch" if said == {True} else "good, so there was nothing to keep"
+        else:
+            note = _verdict(closed, labels)
+        found.append(Worth(name, labels, no_right, yes_right, caught, gap, closed, note))
     return found
 
 
@@ -191,7 +209,9 @@ def _figures(
         caught = bad[:, no].sum(1) / bad[:, seen].sum(1)
         before = right[:, seen].sum(1) / rows[:, seen].sum(1)
         gap = right_yes - before
-        return right_no, right_yes, caught, gap, gap / (1 - before)
+        left = 1 - before
+        # What is left of sums of shares that are all 1 is no room for a filter.
+        return right_no, right_yes, caught, gap, gap / np.where(left < 1e-9, np.nan, left)  # noqa: PLR2004
 
 
 def _silent(known: Sequence[Stratum], no: NDArray[np.bool_], seen: NDArray[np.bool_]) -> str:
@@ -213,7 +233,7 @@ def _silent(known: Sequence[Stratum], no: NDArray[np.bool_], seen: NDArray[np.bo
 def _verdict(closed: Estimate, labels: int) -> str:
     value, between = closed
     if value is None or between is None:
-        return f"too few to tell: none of {labels} labelled rows is bad, so there was nothing to catch"
+        return f"too few to tell: hardly any of {labels} labelled rows is bad, so there was nothing to catch"
     low, high = between
     if low > 0:
         return "of value"
@@ -241,11 +261,11 @@ def plain(strata: Sequence[Stratum]) -> Estimate:
     rows = sum(count for _, count, _ in each)
     if not rows:
         return None, None
-    p = sum(share * count for share, count, _ in each) / rows
+    p = min(1.0, sum(share * count for share, count, _ in each) / rows)
     n = rows**2 / sum(square for *_, square in each)
     spread = Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
     middle, scale = p + Z * Z / (2 * n), 1 + Z * Z / n
-    return p, clamp(((middle - spread) / scale, (middle + spread) / scale), 0.0, 1.0)
+    return p, _around(p, clamp(((middle - spread) / scale, (middle + spread) / scale), 0.0, 1.0))
 
 
 def corrected(strata: Sequence[Stratum], seed: int) -> Estimate:
@@ -262,15 +282,14 @@ def corrected(strata: Sequence[Stratum], seed: int) -> Estimate:
     rows = np.array([one.rows for one in strata], dtype=np.float64)
     told = [_tuned(one) for one in strata]
     shares = [share for share, _ in told]
-    value = float(rows @ np.array(shares) / rows.sum())
+    value = min(1.0, float(rows @ np.array(shares) / rows.sum()))
     if all(one.labels >= one.rows for one in strata):
         return value, None
     # A stratum of which every row is labelled is known; of the others, that part is.
     left = [max(1 - one.labels / max(one.rows, 1), 1e-9) for one in strata]
     sizes = [size / part for (_, size), part in zip(told, left, strict=True)]
     drawn = _drawn(shares, sizes, np.random.default_rng(seed))
-    between = _between(drawn @ rows / rows.sum(), 0.0, 1.0)
-    return value, (min(between[0], value), max(between[1], value))
+    return value, _around(value, _between(drawn @ rows / rows.sum(), 0.0, 1.0))
 
 
 def _tuned(one: Stratum) -> tuple[float, float]:
@@ -333,7 +352,7 @@ def kappa(said: Sequence[Sequence[tuple[str, bool]]], seed: int) -> tuple[Estima
     rng = np.random.default_rng(seed)
     drawn = np.array([figure(rng.integers(0, len(rows), len(rows))) for _ in range(1_000)])
     between = _between(drawn[np.isfinite(drawn)], -1.0, 1.0)
-    return (value, (min(between[0], value), max(between[1], value))), len(rows), told
+    return (value, _around(value, between)), len(rows), told
 
 
 def remarks(measures: Sequence[Measure]) -> list[str]:

@@ -11,6 +11,7 @@ LEVELS = {
     0: {"errors", "rows", "safe"},
     1: {
         "axes",
+        "beside",
         "bradley_terry",
         "effects",
         "foreign",

@@ -163,9 +163,13 @@ def test_a_critic_that_reads_only_the_end_and_one_that_likes_long_texts_are_foun
     assert any("longer, bad changes what it keeps" in remark for remark in found["remarks"])
 
 
-def test_the_order_of_the_fields_is_tried_and_a_bias_to_it_found(recipe, tmp_path):
+@pytest.mark.parametrize("named", ["", ", fields: [message, urgency]"])
+def test_the_order_of_the_fields_is_tried_and_a_bias_to_it_found(recipe, tmp_path, named):
     one = audit(
-        recipe(critic(lambda inner, good: good and inner.index("message") < inner.index("urgency"))),
+        recipe(
+            critic(lambda inner, good: good and inner.index("message") < inner.index("urgency")),
+            f"{{double_critic: {{model: critic{named}}}}}",
+        ),
         tmp_path / "out",
         rows=16,
     )["critics"][0]
@@ -258,6 +262,29 @@ def test_the_same_model_as_critic_and_writer_is_warned_of(recipe, tmp_path):
     found = audit(recipe(honest(), "double_critic"), tmp_path / "out", rows=4)
     assert found["critics"][0]["same_as_writer"]
     assert "critic and writer are the same model" in found["remarks"][0]
+
+
+def test_of_several_models_the_one_that_writes_rows_is_named(recipe, tmp_path):
+    filters = "{agreement: {models: [writer, critic], rubric: Is it right?}}"
+    found = audit(recipe(honest(), filters), tmp_path / "out", rows=4)
+    assert "of the models that it asks, writer writes rows too" in found["remarks"][0]
+    assert not any("critic and writer are the same model" in one for one in found["remarks"])
+
+
+def test_a_file_that_a_filter_cannot_read_is_told_before_anything_is_asked(recipe, tmp_path, server, qdcgen):
+    recipe(honest(), "{contamination: {against: [real.csv], text: message}}, {double_critic: {model: critic}}", rows=8)
+    done = qdcgen("audit", "r.yaml", "--rows", 8, "--out", "out")
+    assert done.returncode == 2
+    assert "real.csv" in done.stderr
+    assert server.asked == 0
+    (tmp_path / "real.csv").write_text("message\nalpha beta gamma\n")
+    run(load(tmp_path / "r.yaml"), tmp_path / "out", quiet=True)
+    (tmp_path / "real.csv").unlink()
+    before = server.asked
+    done = qdcgen("audit", "out", "--rows", 8, "--seed", 9)
+    assert done.returncode == 2
+    assert "real.csv" in done.stderr
+    assert server.asked == before
 
 
 def test_two_critics_of_one_kind_are_audited_each_by_its_own_name(recipe, tmp_path):

@@ -1,10 +1,15 @@
 """Bands of difficulty: what is asked for, what is kept, and how rounds steer to the shares."""
 
 import json
+import os
 import random
 import re
+import subprocess
+import sys
+import time
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -13,6 +18,8 @@ from qdcgen.bands import Complexity, drawn, quotas
 from qdcgen.errors import RecipeError
 from qdcgen.recipe import load
 from qdcgen.run import run
+
+ROOT = Path(__file__).parent.parent
 
 RECIPE = """\
 recipe: 1
@@ -201,6 +208,24 @@ def test_stopped_anywhere_and_run_again_it_ends_with_the_same_rows(banded, serve
     for name in ("000", "001"):
         same = [(tmp_path / folder / "plan" / f"{name}.parquet").read_bytes() for folder in ("whole", "out")]
         assert same[0] == same[1]
+
+
+@pytest.mark.parametrize("calls", [30, 66])
+def test_killed_in_a_round_it_asks_for_the_same_bands_again(banded, server, tmp_path, calls):
+    server.answer = careless
+    _, whole = banded(rows=60, folder="whole")
+    server.latency, begun = 0.02, server.asked
+    code = "from qdcgen.cli import main; main()"
+    arguments = ["run", "banded.yaml", "--out", "out", "--quiet"]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as running:
+        while server.asked - begun < calls and running.poll() is None:
+            time.sleep(0.005)
+        running.kill()
+    server.latency = 0
+    _, data = banded(rows=60)
+    assert data.equals(whole)
 
 
 def test_a_larger_target_keeps_every_row_and_ends_with_its_own_shares(banded, server):

@@ -1,5 +1,6 @@
 """Labels by people: a real terminal, real kills, files of labels, and the report that they end in."""
 
+import contextlib
 import csv
 import fcntl
 import json
@@ -20,7 +21,7 @@ import pytest
 
 from qdcgen import labelled, rounds
 from qdcgen.errors import UsageError
-from qdcgen.label import _cell, _wrapped, label
+from qdcgen.label import _cell, _wrapped, label, label_text
 from qdcgen.labelled import Place
 from qdcgen.recipe import load
 from qdcgen.run import run
@@ -194,6 +195,26 @@ def test_a_kill_between_keys_loses_nothing_and_what_was_labelled_is_not_shown_ag
     assert "5 of 5 rows are labelled by me; for more: qdcgen label" in again.seen.decode()
 
 
+def test_ctrl_c_ends_it_at_once_also_where_signals_were_ignored(made):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as what a script starts in its background inherits it
+    try:
+        terminal = Terminal("label", made)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    terminal.screen("row 1 of")
+    terminal.press("y")
+    terminal.screen("row 2 of")
+    terminal.press("\x03")
+    end = time.monotonic() + 20
+    while not (ended := os.waitpid(terminal.pid, os.WNOHANG))[0]:
+        assert time.monotonic() < end, "no key follows, and it still waits for one"
+        if select.select([terminal.fd], [], [], 0.05)[0]:
+            with contextlib.suppress(OSError):
+                os.read(terminal.fd, 65536)
+    assert os.waitstatus_to_exitcode(ended[1]) == 128 + signal.SIGINT
+    assert [one["good"] for one in labels(made)] == [True]
+
+
 def number_of(terminal):
     """Of a pseudo-terminal, by its own answer to TIOCGPTN, which Python names from 3.13 on."""
     return struct.unpack("i", fcntl.ioctl(terminal, 0x80045430, b"\0" * 4))[0]
@@ -346,6 +367,50 @@ def test_from_a_file_to_the_report(made, tmp_path, qdcgen):
     assert again.returncode == 3, again.stderr
     assert "good_among_made" in again.stderr
     assert "good among made" in (made / "report.md").read_text()
+
+
+def test_every_reader_finds_as_many_rows_as_were_written_whatever_they_hold(tmp_path, server):
+    texts = ["a\rb c", "\r", "a\r\nb c", "a\nb", '"a,b', "a;b\tc", "=1+1", "'x", "\x0b\x0c\x1c\x85\u2028", ",,", "\\r"]
+    hostile = ROOT / ".." / "shared" / "data" / "hostile_inputs" / "csv.jsonl"
+    if hostile.is_file():
+        texts += [json.loads(line)["text"] for line in hostile.read_text().split("\n") if line]
+
+    def answer(body):
+        if "correct" in body["messages"][-1]["content"]:
+            return answering(body)
+        return json.dumps({"message": f"{texts[body['seed'] % len(texts)]} of {body['seed']}"})
+
+    server.answer = answer
+    recipe = RECIPE.replace("  - length: {{field: message, min_words: 3}}\n", "")
+    (tmp_path / "sums.yaml").write_text(recipe.format(url=server.url))
+    run(load(tmp_path / "sums.yaml"), tmp_path / "out", quiet=True)
+    made = tmp_path / "out"
+    written = label(made, rows=1000, seed=0, by="me", to=tmp_path / "todo.csv")["written"]
+    assert written >= 40
+    with (tmp_path / "todo.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == written
+    messages = everything(made)
+    assert {row["_id"]: row["message"] for row in rows} == {row["_id"]: _cell(messages[row["_id"]]) for row in rows}
+    assert pl.read_csv(tmp_path / "todo.csv", infer_schema=False).height == written
+    # as one that breaks lines at \r sees it: outside of quotes there is no such line
+    outside = (tmp_path / "todo.csv").read_bytes().decode().split('"')[::2]
+    assert all("\r" not in part.replace("\r\n", "") for part in outside)
+    fill(tmp_path / "todo.csv", tmp_path / "done.csv", lambda row: "good")
+    assert take(made, tmp_path / "done.csv")["taken"] == written
+
+
+def test_advice_for_more_is_of_more_than_there_is(made, tmp_path):
+    whole = label(made, rows=1000, seed=0, by="eve", to=tmp_path / "todo.csv")["written"]
+    fill(tmp_path / "todo.csv", tmp_path / "done.csv", lambda row: "good" if row["_content"][0] < "c" else "")
+    said = take(made, tmp_path / "done.csv", by="eve")["labelled"]
+    assert 8 < said < whole
+    found = label(made, rows=4, seed=0, by="eve", to=tmp_path / "more.csv")
+    told = label_text(found)
+    assert f"nothing written: {said} rows are labelled by eve; for more: qdcgen label " in told
+    assert f" --rows {min(whole, said + 4)} --by eve" in told
+    rows = int(told.split(" --rows ")[1].split()[0])
+    assert label(made, rows=rows, seed=0, by="eve", to=tmp_path / "more.csv")["written"] == min(4, whole - said)
 
 
 def test_nothing_is_taken_from_a_file_with_a_fault_and_each_is_named(made, tmp_path):

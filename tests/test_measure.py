@@ -212,6 +212,9 @@ def test_every_gate_key_that_a_metric_offers_finds_a_measure_of_it() -> None:
         tried = three.select(_kept=pl.lit(value=True), _filter=pl.lit("x"), _state=pl.lit("accepted"), _reason=None)
         more = {"pairs": pairs, "attempts": tried, "filters": ["length"]}
         found += measure([sample_of(three, "text", Wordllama(), **more)], [part])
+        beside = {"kept": three, "anchor": three.head(250)}
+        more = {"taxonomies": {"topic": TOPIC}, "reading": Reading()}
+        found += measure(samples_of(beside, "text", Wordllama(), **more), [part])
         for key in set(type(part).gates) - {"rejected", "accepted_by_writer", "unique_by_writer"}:
             assert speaking_of(found, type(part).table, key), key
 

@@ -15,6 +15,7 @@ from qdcgen.judge import chain
 from qdcgen.measure import samples_of
 from qdcgen.recipe import load
 from qdcgen.run import run
+from qdcgen.store import Store
 from qdcgen.vector_cache import FOLDER, Remembered, remembering
 
 TEXTS = [f"message number {number} about {number * 7 % 13} things" for number in range(300)]
@@ -169,7 +170,8 @@ def test_a_run_embeds_each_text_once_for_its_filters_and_its_report(
     assert len(first) == len(set(first))
     del asked[:]
     (out / "measures.json").unlink(missing_ok=True)
-    store = review.Store(out).peek()
+    store = Store(out).peek()
+    assert [line for line in store.verify() if FOLDER in line] == []
     told = review.of_run(store, review.recipe_at(store, out), "", ask=False)
     assert asked == []
     path.write_text(RECIPE.format(url=server.url, rows=60))

@@ -1,5 +1,7 @@
 """What labels say of filters, on runs whose truth is known."""
 
+import math
+
 import numpy as np
 import polars as pl
 import pytest
@@ -139,6 +141,49 @@ def test_a_filter_of_which_nothing_can_be_said_says_why():
     assert worth(strata(a=(20, 5, 2)), ["a"], 0)[0].note == "it said no to every row that it saw"
     harmful = worth(strata(a=(300, 50, 0), kept=(700, 25, 25)), ["a"], 0)[0]
     assert harmful.note.startswith("does harm")
+
+
+LIMITS = {"right_when_no": (0, 1), "right_when_yes": (0, 1), "caught": (0, 1), "gap": (-1, 1), "closed": (-math.inf, 1)}
+
+
+@pytest.mark.parametrize("weights", [(1.4, 0.9, 0.7), (3.2, 1.1, 1.7), (320 / 300, 180 / 150, 100 / 150)])
+def test_where_all_labels_agree_no_weight_makes_a_figure_of_it(weights):
+    for said, word in ((1.0, "none of 60 labelled rows is bad"), (0.0, "none of 60 labelled rows is good")):
+        counts = (("", 320, 30), ("judge", 180, 15), ("judge#2", 100, 15))
+        strata_ = [
+            Stratum(name, rows, np.full(n, said), np.full(n, weight))
+            for (name, rows, n), weight in zip(counts, weights, strict=True)
+        ]
+        assert [one.share for one in strata_] == [said] * 3
+        assert plain(strata_)[0] == corrected(strata_, 0)[0] == said
+        first, second = worth(strata_, ["judge", "judge#2"], 0)
+        assert word in first.note
+        assert "none of 45 labelled" in second.note
+        for one in (first, second):
+            assert one.gap == one.closed == (None, None)
+            assert one.right_when_yes[0] == said
+            assert one.right_when_no[0] == 1 - said
+            assert said == 0 or one.caught == (None, None)
+
+
+def test_every_figure_lies_in_its_range_and_in_its_interval():
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        names = ["a", "b", "c"][: rng.integers(1, 4)]
+        drawn = []
+        for name in [*names, ""]:
+            rows = int(rng.choice([1, 2, 5, 20, 300]))
+            labels = int(rng.integers(0, min(rows, 40) + 1))
+            good = (rng.random(labels) < rng.choice([0, 1, 0.5, 0.9, 0.1])).astype(float)
+            weight = rng.uniform(0.05, 5, labels) if rng.random() < 0.6 else np.full(labels, rng.uniform(0.1, 5))
+            score = rng.random(labels) if rng.random() < 0.4 else None
+            drawn.append(Stratum(name, rows, good, weight, score, float(rng.random())))
+        found = [(plain(drawn), (0, 1)), (corrected(drawn, seed), (0, 1))]
+        found += [(getattr(one, name), ends) for one in worth(drawn, names, seed) for name, ends in LIMITS.items()]
+        for (value, between), (low, high) in found:
+            if value is not None:
+                assert low <= value <= high, seed
+                assert between is None or low <= between[0] <= value <= between[1] <= high, seed
 
 
 def test_a_filter_is_judged_by_the_rows_that_it_saw():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from qdcgen.rows import Measure
 from qdcgen.same import classes, numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -86,33 +87,47 @@ class Effective(Metric):
         def distinct(texts: Rows) -> int:
             return len(set(groups([sample.texts[row] for row in order[texts].tolist()], ALIKE)))
 
-        found.append(self._share(names[1], made, distinct, self.candidates, sample.seed, of, told))
+        found.append(self._share(names[1], made, [distinct], self.candidates, sample.seed, of, told))
         if fitted is not None and knows:
-            vectors, numbers, threshold = sample.vectors(), numbered(sample.texts, order), fitted.threshold
+            vectors, numbers = sample.vectors(), numbered(sample.texts, order)
 
-            def counted(texts: Rows) -> int:
+            def counted(texts: Rows, threshold: float) -> int:
                 return classes(vectors[order[texts]], numbers[texts], threshold)[0]
 
+            counts = [partial(counted, threshold=at) for at in (fitted.threshold, *fitted.between)]
             most = min(1_000, self.candidates)
-            found.append(self._share(names[2], made, counted, most, sample.seed, f"{of}; {fitted.words}", rested))
+            found.append(self._share(names[2], made, counts, most, sample.seed, f"{of}; {fitted.words}", rested))
         return found
 
     @staticmethod
     def _share(
-        name: str, made: Made, count: Callable[[Rows], int], most: int, seed: int, of: str, told: dict[str, Any]
+        name: str,
+        made: Made,
+        counts: Sequence[Callable[[Rows], int]],
+        most: int,
+        seed: int,
+        of: str,
+        told: dict[str, Any],
     ) -> Measure:
+        """The first count over candidates; the others are what it could as well be, and widen the interval."""
+        import numpy as np
+
         at = max((size for size in SIZES if size <= min(most, made.candidates)), default=0)
         if not at:
             note = f"too few: {made.candidates} candidates, needs {SIZES[0]}"
             return Measure("diversity", name, None, n=made.candidates, note=note, **told)
 
-        def share(rows: Rows) -> list[float]:
+        def share(rows: Rows, count: Callable[[Rows], int]) -> list[float]:
             # Candidates with a text come first; where the text lies in order of content is their number.
             there = rows[rows < made.texts]
             return [count(there) / len(rows) if len(there) else 0.0]
 
-        (value,), (interval,) = rarefied(made.candidates, at, share, seed=seed, budget=10_000)
+        (value,), (interval,) = rarefied(made.candidates, at, partial(share, count=counts[0]), seed=seed, budget=10_000)
         ends: list[Interval] = [one for one in (interval, wilson(round(value * at), at)) if one is not None]
+        rng = np.random.default_rng(seed)
+        draws = [rng.permutation(made.candidates)[:at] for _ in range(2)]
+        others = [float(np.mean([share(rows, count) for rows in draws])) for count in counts[1:]]
+        ends += [(other, other) for other in others]
         return Measure(
             "diversity",
             name,

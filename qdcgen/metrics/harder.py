@@ -56,14 +56,18 @@ class Harder(Metric):
 
     def _figures(self, sample: Sample, told: Compared) -> Figures:
         blank = Measure("complexity", "", None, "sd", (-math.inf, math.inf), of=sample.of)
+        words, n = replace(blank, name=f"{HARDER}words"), int(told.hardest.sum())
+        if min(n, len(told.rows) - n) < ENOUGH:
+            note = f"too few: {n} rows asked to be the hardest and {len(told.rows) - n} others"
+            yield replace(words, note=f"{note}; needs {ENOUGH} of each")
+            return
         longer = apart(told.words, told.hardest)
         if longer is None:
-            n = int(told.hardest.sum())
-            note = f"too few: {n} rows asked to be the hardest and {len(told.rows) - n} others of differing length"
-            yield replace(blank, name=f"{HARDER}words", note=f"{note}; needs {ENOUGH} of each")
-            return
-        note = f"{_longer(told)}; {longer.note}; {told.note}"
-        yield replace(blank, name=f"{HARDER}words", value=longer.value, interval=longer.interval, n=longer.n, note=note)
+            note = f"all rows have {told.words[0]:g} words"
+            yield replace(words, value=0.0, interval=(0.0, 0.0), n=len(told.rows), note=note)
+        else:
+            note = f"{_longer(told)}; {longer.note}; {told.note}"
+            yield replace(words, value=longer.value, interval=longer.interval, n=longer.n, note=note)
         for name, values in told.figures.items():
             if name == "rating":
                 continue

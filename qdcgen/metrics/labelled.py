@@ -126,7 +126,7 @@ def _filters(history: pl.DataFrame, filters: Sequence[str], seed: int) -> Iterat
             ("gap", one.gap, (-1.0, 1.0)),
         )
         for name, estimate, bounds in figures:
-            why = "" if estimate[0] is not None else "no labelled row is bad"
+            why = "" if estimate[0] is not None else one.note.partition(": ")[2]
             yield _measure(name, estimate, one.labels, why, axis=one.filter, bounds=bounds)
         yield _measure(CLOSED, one.closed, one.labels, one.note, axis=one.filter, bounds=(-math.inf, 1.0))
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from qdcgen.rows import Measure
 
 __all__ = [
+    "ASIDE",
     "Attrition",
     "Calls",
     "Change",
@@ -28,6 +29,10 @@ __all__ = [
     "Sieve",
     "Skew",
 ]
+
+ASIDE = ("surplus", "retired")
+"""What may stand among the filters of `LedgerLine.rejected` and is none: good rows beyond what was asked for, and rows
+whose region the recipe no longer has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class LedgerLine:
     refused: int
     """Of those: the model declined to write them."""
     rejected: Mapping[str, int]
-    """Of those: filter → rows it said no to, in the order of the filters. Duplicates are not here."""
+    """Of those: filter → rows it said no to, in the order of the filters, and what `ASIDE` names. No duplicates."""
     duplicate: int
     """Of those: said too nearly what an accepted row says."""
     accepted: int

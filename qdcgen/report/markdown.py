@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from qdcgen.report import attrition, curves, figures
+from qdcgen.report.contents import ASIDE
 from qdcgen.report.grid import TABLES, Notes, grids, population
 from qdcgen.report.sheets import sheets
 from qdcgen.safe import printable
@@ -128,7 +129,10 @@ def _ledger(ledger: Sequence[LedgerLine]) -> Iterator[str]:
                 ("attempted", line.attempted),
                 ("failed", line.failed),
                 ("refused", line.refused),
-                *((f"rejected by {_code(name)}", rows) for name, rows in line.rejected.items()),
+                *(
+                    (name if name in ASIDE else f"rejected by {_code(name)}", rows)
+                    for name, rows in line.rejected.items()
+                ),
                 ("duplicate", line.duplicate),
                 ("accepted", line.accepted),
             ]

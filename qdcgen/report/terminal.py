@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from qdcgen.report import attrition, curves, figures
+from qdcgen.report.contents import ASIDE
 from qdcgen.report.grid import TABLES, grids
 from qdcgen.report.page import Page, columns, hanging, indented, listed, quiet_table, words
 from qdcgen.report.sheets import sheets
@@ -106,7 +107,7 @@ def _add_whole(page: Page, line: LedgerLine) -> None:
     add("failed", line.failed, 2)
     add("refused", line.refused, 2)
     for name, rows in line.rejected.items():
-        add("surplus" if name == "surplus" else f"rejected by {name}", rows, 2)
+        add(name if name in ASIDE else f"rejected by {name}", rows, 2)
     add("duplicate", line.duplicate, 2)
     ended = line.failed + line.refused + sum(line.rejected.values()) + line.duplicate + line.accepted
     if ended < line.attempted:

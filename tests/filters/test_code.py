@@ -102,11 +102,18 @@ def test_only_a_whole_block_loses_its_fence() -> None:
     assert unfenced("```\na\n```\nand\n```\nb\n```") == "```\na\n```\nand\n```\nb\n```"
     assert unfenced("a\n```\nb\n```") == "a\n```\nb\n```"
     assert unfenced("```\r\na\r\n```") == "a\r"
+    assert unfenced("```\na\n  ````\n") == "a"
+    assert unfenced("```sql\nSELECT `a````") == "SELECT `a`"
+    assert unfenced("~~~~\na\n~~~") == "~~~~\na\n~~~"
+    assert unfenced("```a`\nb\n```") == "```a`\nb\n```"
     begun = time.monotonic()
     unfenced("```\n" + "`" * 200_000)
     unfenced("`" * 500_000)
     unfenced("```\n" + "\n ```" * 200_000 + "x")
     unfenced(" " * 500_000 + "x")
+    for repeated in ("~", "~~~\n", "`", " \n", "~\n", "\n"):
+        unfenced(repeated * (1_000_000 // len(repeated)) + "\n")
+        unfenced("~~~\n" + repeated * (1_000_000 // len(repeated)) + "~~~")
     assert time.monotonic() - begun < 2
 
 

@@ -116,7 +116,9 @@ def test_intervals_at_equal_length_hold_the_truth_as_often_as_they_say() -> None
         words = np.exp(rng.normal(3, 0.4, n)) * np.where(hard, 1.25, 1)
         for place, effect in enumerate((0.0, 0.5)):
             values = np.log(words) + rng.normal(0, 1, n) + effect * hard
-            told = Compared(np.arange(n), hard.astype(np.float64), hard, words, {}, ["ab"[one] for one in rng.integers(0, 2, n)], "")
+            told = Compared(
+                np.arange(n), hard.astype(np.float64), hard, words, {}, ["ab"[one] for one in rng.integers(0, 2, n)], ""
+            )
             found = matched(told, values)
             assert found is not None
             assert found.interval is not None
@@ -182,6 +184,16 @@ def test_where_there_is_nothing_to_compare_nothing_is_claimed(columns: dict[str,
     table = sample(text=["a b", "c", "d"], **columns)
     assert all(one.value is None for one in [*Asked().measure(table), *Harder().measure(table)])
     assert list(remarks(Harder().measure(table))) == []
+
+
+def test_rows_of_one_length_are_compared_all_the_same() -> None:
+    hard = ["hard", "plain"] * 40
+    table = sample(text=[f"one two {n}" for n in range(80)], _complexity=hard, _solved=[0.25, 0.75] * 39 + [0.5] * 2)
+    found = Harder().measure(table)
+    assert named(found)["harder in words"].value == 0
+    (said,) = remarks(found)
+    assert said.startswith("asking for harder rows makes rows no longer")
+    assert "also harder by pass rate" in said
 
 
 # ── shares ──────────────────────────────────────────────────────────────────────────────────────────────────────────

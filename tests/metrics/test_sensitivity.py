@@ -9,7 +9,7 @@ import random
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import polars as pl
 import pytest
@@ -35,66 +35,22 @@ def _script():
 
 shown = _script()
 
-THINGS = [
-    "card",
-    "loan",
-    "payment",
-    "transfer",
-    "account",
-    "statement",
-    "branch",
-    "pin",
-    "cheque",
-    "fee",
-    "mortgage",
-    "currency",
-    "limit",
-    "app",
-    "password",
-]
-ACTS = [
-    "lost",
-    "blocked",
-    "stolen",
-    "delayed",
-    "declined",
-    "refunded",
-    "doubled",
-    "missing",
-    "frozen",
-    "wrong",
-    "expired",
-    "pending",
-    "renewed",
-    "closed",
-]
-PLACES = [
-    "abroad",
-    "online",
-    "today",
-    "yesterday",
-    "twice",
-    "again",
-    "overnight",
-    "locally",
-    "everywhere",
-    "suddenly",
-    "here",
-    "there",
-    "weekly",
-]
-STARTS = ["My", "Why was the", "I think that a", "The", "Is it normal that my", "How come your", "Since Monday the"]
+SYLLABLES = "ba do fi gu ke lo mi nu pa re si to ve xa yo zu".split()
 
 
 def texts(n, seed=0, words=14):
-    """Sentences of a bank's customers, more or less, of some 14 words; all different, most of the time."""
+    """Texts of one length: half of their words are common ones, as often as in any language, half are of one topic."""
+    rng = random.Random(5)
+    known = sorted({"".join(rng.choices(SYLLABLES, k=rng.randint(1, 4))) for _ in range(4_000)})
+    rng.shuffle(known)
+    often = [1 / (rank + 2) for rank in range(len(known))]
+    topics = [rng.sample(known, 40) for _ in range(60)]
     rng = random.Random(seed)
     found = []
     for _ in range(n):
-        said = [rng.choice(STARTS)]
-        while len(" ".join(said).split()) < words:
-            said += [rng.choice(THINGS), "was", rng.choice(ACTS), rng.choice(PLACES), rng.choice(("and the", "but my"))]
-        found.append(" ".join(" ".join(said).split()[:words]) + ".")
+        topic = rng.choice(topics)
+        said = rng.choices(known, often, k=words)
+        found.append(" ".join(rng.choice(topic) if rng.random() < 0.5 else word for word in said) + ".")
     return found
 
 
@@ -226,7 +182,7 @@ def test_a_plot_is_well_formed_and_the_same_each_time() -> None:
     panels = [("a < b & c", lines), ("flat", [shown.Line([0.0, 1.0], falling(1, 1, half=0), 0)])]
     svg = shown.plot(panels, ["one", "two"], ["0 %", "90 %"], "a note")
     assert svg == shown.plot(panels, ["one", "two"], ["0 %", "90 %"], "a note")
-    root = ElementTree.fromstring(svg)
+    root = ET.fromstring(svg)
     assert sum(element.tag.endswith("polyline") for element in root.iter()) == 3
     assert "nan" not in svg
 
@@ -238,7 +194,7 @@ def test_the_page_has_a_row_for_every_figure_and_names_every_fault() -> None:
         assert page.count(f"| {figure.name} |") == 2, figure.name
     for name in ("size", "length", *shown.KINDS):
         assert f"](measures/{name}.svg)" in page
-        ElementTree.parse(shown.TARGET / f"{name}.svg")
+        ET.parse(shown.TARGET / f"{name}.svg")
 
 
 # ── properties ──────────────────────────────────────────────────────────────────────────────────────────────────────

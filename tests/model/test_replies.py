@@ -1,14 +1,17 @@
 """Replies against schemas: what is forgiven, what costs its row, and under which name."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qdcgen.critics import _alone
 from qdcgen.errors import ReplyFault
 from qdcgen.model.replies import MAX_REPLY, checked, instructed
+from qdcgen.rows import Reply
 
 HOSTILE = Path(__file__).parents[2] / ".." / "shared" / "data" / "hostile_inputs" / "replies.jsonl"
 SCHEMA = {
@@ -136,3 +139,67 @@ def test_a_server_without_schemas_is_told_in_words_and_the_messages_stay_as_they
     assert told[1]["content"].startswith("u\n\nReply with one JSON object")
     assert '"additionalProperties":false' in told[1]["content"]
     assert messages[1]["content"] == "u"
+
+
+OBJECT = '{"question":"q","answer":"a"}'
+WHOLE = MAX_REPLY - 100
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " " * WHOLE + "{",
+        "```json" + "\n" * WHOLE,
+        "```" + " \n" * (WHOLE // 2),
+        "```json\n" * (WHOLE // 8),
+        "{" + ", " * (WHOLE // 2) + "x}",
+        "{," + " " * WHOLE + "x}",
+        "!" * WHOLE + "x",
+        "sorry" + ",. !" * (WHOLE // 4) + "x",
+        "<think>" * (WHOLE // 7),
+        "`" * WHOLE,
+        "```json" + "\n" * (WHOLE // 2) + OBJECT + "\n" * (WHOLE // 2) + ".",
+        "```json" + "\n" * (WHOLE // 2) + OBJECT + "\n" * (WHOLE // 2) + "```",
+    ],
+    ids=lambda text: f"{text[:8]!r}",
+)
+def test_the_longest_reply_is_read_in_a_moment_whatever_it_repeats(text):
+    begun = time.process_time()
+    try:
+        checked(text, SCHEMA, "stop")
+    except ReplyFault as fault:
+        assert fault.kind == "not JSON"
+    assert _alone(_reply(text)) is (OBJECT in text and text.endswith("```"))
+    assert time.process_time() - begun < 0.5
+
+
+def _reply(text):
+    return Reply(text=text, parsed=GOOD, model="m", tokens_in=1, tokens_out=1, cost=None, finish="stop", seconds=0.0)
+
+
+@pytest.mark.parametrize(
+    "text", ["I'm sorry, but I can't do that.", " \n**Sorry! i cannot", "…As an AI model", "I won’t"]
+)
+def test_a_refusal_is_told_from_other_words(text):
+    assert kind(text) == "refused"
+    assert kind(f"Well, {text}") == "not JSON"
+
+
+@pytest.mark.parametrize(
+    ("text", "alone"),
+    [
+        (OBJECT, True),
+        (f"```json\n{OBJECT}\n```", True),
+        (f"```\n\n {OBJECT} \n \n```", True),
+        (f"<think>so</think>\n```JSON \n{OBJECT}\n```\n", True),
+        (f"```json {OBJECT}\n```", False),
+        (f"```json\n{OBJECT}```", False),
+        (f"```json\n{OBJECT}\n```.", False),
+        (f"As it says: {OBJECT}", False),
+        ("```\n\n```", False),
+        ("```json\n```", False),
+        ("```", False),
+    ],
+)
+def test_of_a_critic_the_object_alone_counts_fenced_or_not(text, alone):
+    assert _alone(_reply(text)) is alone

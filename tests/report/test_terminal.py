@@ -11,6 +11,7 @@ import pytest
 from rich.cells import cell_len
 
 from qdcgen.report.contents import LedgerLine, Report
+from qdcgen.report.markdown import markdown
 from qdcgen.report.terminal import terminal
 from qdcgen.rows import Measure
 
@@ -60,6 +61,18 @@ def test_every_line_fits(bank: Report, hostile: Report, width: int) -> None:
 
 def test_a_terminal_narrower_than_sixty_is_set_at_sixty(bank: Report) -> None:
     assert terminal(bank, width=20, colour=False) == terminal(bank, width=60, colour=False)
+
+
+def test_what_is_no_filter_is_not_said_to_reject() -> None:
+    line = LedgerLine("", "", 60, 120, 0, 0, {"length": 2, "surplus": 4, "retired": 54}, 0, 60, 0)
+    page = terminal(Report("small", {}, [], [line]), colour=False)
+    assert re.search(r"^ +rejected by length +2 ", page, re.MULTILINE)
+    assert re.search(r"^ +surplus +4 ", page, re.MULTILINE)
+    assert re.search(r"^ +retired +54 ", page, re.MULTILINE)
+    page = markdown(Report("small", {}, [], [line]))
+    assert "| rejected by length |" in page.replace("`", "")
+    assert "| surplus |" in page
+    assert "| retired |" in page
 
 
 def test_fifty_axes_with_ten_thousand_missing_nodes_stay_readable_and_quick() -> None:
