@@ -322,7 +322,14 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "_weight", "Float64", "λ", "0 … 1, null = unknown", "trust", "Weight the row has earned; null until measured."
     ),
-    Column("_complexity", "String", "–", "null = not asked", "generate", "The difficulty, or the band of difficulty, that the row was asked to have."),
+    Column(
+        "_complexity",
+        "String",
+        "–",
+        "null = not asked",
+        "generate",
+        "The difficulty, or the band of difficulty, that the row was asked to have.",
+    ),
     Column(
         "_labels",
         "List(Struct)",

@@ -92,8 +92,8 @@ def run(
             line.let_go()
             if left := line.unjudged:
                 outcome.remarks.append(
-                    f"filters changed, and {left} of {len(store.names('raw'))} batches are not judged by them yet: data/ "
-                    "and the report are still those of the filters before; run again to go on"
+                    f"filters changed, and {left} of {len(store.names('raw'))} batches are not judged by them yet: "
+                    "data/ and the report are still those of the filters before; run again to go on"
                 )
             else:
                 publish(store, recipe)
