@@ -217,7 +217,8 @@ def _other(value: Any, schema: Mapping[str, Any], pool: Sequence[Any], rng: rand
         tenth = max(1, abs(round(value * 0.1)))
         moved = [new for step in (tenth, -tenth, 1, -1, 10, -10) if low <= (new := value + step) <= high]
         return rng.choice(moved) if moved else None
-    if isinstance(value, str) and words(value) <= SHORT and (number := re.search(r"\d+(?!.*\d)", value)):
+    if isinstance(value, str) and words(value) <= SHORT and (numbers := [*re.finditer(r"\d{1,18}", value)]):
+        number = numbers[-1]
         new = int(number[0]) + rng.choice([1, 2, 10, max(1, int(number[0]) // 10)])
         return f"{value[: number.start()]}{new}{value[number.end() :]}"
     others = sorted({one for one in pool if isinstance(one, str) and _plain(one) != _plain(str(value))})
@@ -372,8 +373,10 @@ def padded(made: Sequence[Plant], text: str, seed: int) -> list[Plant]:
         sentences = list(FILLER)
         _rng(seed, row, "padded").shuffle(sentences)
         added: list[str] = []
-        while words(" ".join(added)) < max(PADDING, words(said)):
+        missing = max(PADDING, words(said))
+        while missing > 0:
             added.append(sentences[len(added) % len(sentences)])
+            missing -= words(added[-1])
         found.append(
             Plant(base, _made(row, "padded", "filler", fields={**row.fields, text: f"{said} {' '.join(added)}"}))
         )

@@ -1,5 +1,7 @@
 """Each rule changes one thing of a row, says what, and says why where it cannot."""
 
+import time
+
 import pytest
 
 from qdcgen import plants
@@ -163,3 +165,15 @@ def test_steered_padded_and_inserted_texts_keep_every_word_of_the_original():
 def test_every_kind_of_value_can_be_altered_to_look_whether_it_is_shown():
     for value in (True, 3, 2.5, "text", ["a"], [], {"name": "a", "n": 1}, None):
         assert plants.altered(value) != value
+
+
+def test_long_texts_and_long_numbers_are_planted_in_in_a_moment():
+    long = [row(number, message="a " * 100_000, urgency=f"{'1a' * 100_000}{number}") for number in range(2)]
+    schemas = {name: {"type": "string"} for name in FIELDS}
+    begun = time.process_time()
+    made = plants.padded([Plant(0, long[0])], "message", 1)
+    assert len(made[0].row.fields["message"].split()) >= 200_000
+    found = plants.plants("wrong answer", long, scene(fields=schemas), 1)
+    assert [one.row.fields["urgency"] != long[one.base].fields["urgency"] for one in found] == [True, True]
+    assert time.process_time() - begun < 2
+    assert len(plants.plants("wrong answer", [row(1, urgency="9" * 5_000)], scene(fields=schemas), 1)) == 1

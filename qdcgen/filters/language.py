@@ -38,7 +38,8 @@ MOST = 4_000
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORDS = re.compile(rf"[{_UNSPACED}]|[^\W\d_{_UNSPACED}]+")
 """Runs of letters; each letter alone in scripts that put no space between words (Thai, Burmese, Khmer, kana, Han)."""
-_NO_LANGUAGE = re.compile(r"https?://\S+|\S+@\S+\.\S+|www\.\S+")
+_NO_LANGUAGE = re.compile(r"https?://\S+|(?<!\S)@*[^\s@]+@\S+\.\S+|www\.\S+")
+"""Addresses. One of mail is looked for where a word begins and nowhere else: 1 s for 4,000 characters of `a@` else."""
 
 
 class Language(Filter):

@@ -284,6 +284,9 @@ _NAMES = {
 }
 
 
+_PER_CENT = re.compile(r"\s*%")
+
+
 def quantity(text: str) -> Quantity | None:
     """The number that all of `text` is, with its unit; None where it is something else."""
     found = _QUANTITY.match(text)
@@ -299,8 +302,7 @@ def last_quantity(text: str) -> Quantity | None:
         return whole
     read = None
     for found in _QUANTITY.finditer(text):
-        behind = text[found.end() :].lstrip()
-        read = _read(found, "%" if behind[:1] == "%" else "") or read
+        read = _read(found, "%" if _PER_CENT.match(text, found.end()) else "") or read
     return read
 
 

@@ -22,7 +22,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import tempfile
 import threading
 import time
@@ -76,8 +75,6 @@ _START = "<|endoftext|>"
 _BEYOND = re.compile(r"\(\?[=!<]|\\[1-9bBAZzGkK]")  # look-around, back-references, boundaries: not regular
 
 _OPEN: WeakSet[Embedded] = WeakSet()
-_FOLDERS: set[Path] = set()
-"""Folders of the sockets of models that are being loaded."""
 
 
 class Embedded:
@@ -278,7 +275,6 @@ class _Server:
         # it is bound, and a key that nobody knows.
         settings.api_keys = [secrets.token_hex(32)]
         folder = Path(tempfile.mkdtemp(prefix="qdcgen-"))
-        _FOLDERS.add(folder)
         socket = folder / "closed.sock"
         try:
             if os.name != "nt" and len(str(socket)) < _PATH:
@@ -292,7 +288,6 @@ class _Server:
             with suppress(OSError):
                 socket.unlink(missing_ok=True)
                 folder.rmdir()
-                _FOLDERS.discard(folder)
 
     def score(self, text: str) -> tuple[float, int]:
         """Nats and tokens of `text`; see `Embedded.surprisal`."""
@@ -503,5 +498,3 @@ def _leave() -> None:
     """Stop every generation before the interpreter is taken apart under it: a token takes 50 ms."""
     for model in list(_OPEN):
         model.end(2.0, now=True)
-    for folder in list(_FOLDERS):  # of a model that was still being loaded, by a thread that gets no further
-        shutil.rmtree(folder, ignore_errors=True)

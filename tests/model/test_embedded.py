@@ -93,39 +93,6 @@ def test_a_missing_runtime_says_what_to_type(tmp_path: Path, monkeypatch: pytest
         asyncio.run(Embedded(f"embedded:{file}").ask(_request(0)))
 
 
-def test_a_model_that_is_being_loaded_leaves_no_folder_behind_at_the_end(tmp_path: Path) -> None:
-    pytest.importorskip("xllamacpp")
-    (tmp_path / "own.gguf").write_bytes(b"GGUF")
-    os.mkfifo(tmp_path / "endless.gguf")  # nobody writes to it, so that it is loaded for ever
-    code = """
-import asyncio, pathlib, sys, time
-from qdcgen.model.embedded import Embedded
-from qdcgen.rows import Request
-model = Embedded("embedded:own.gguf")
-model._file = pathlib.Path("endless.gguf")
-async def ask():
-    asked = asyncio.create_task(model.ask(Request("writer", [{"role": "user", "content": "x"}], None, 0.8, 0.95, 9, 1)))
-    while not list(pathlib.Path("place").iterdir()):
-        await asyncio.sleep(0.05)
-    print("loading")
-    asked.cancel()
-asyncio.run(ask())
-"""
-    (tmp_path / "place").mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "place")}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout == "loading\n"
-    assert list((tmp_path / "place").iterdir()) == []
-
-
 def test_the_grammar_holds_only_what_it_can() -> None:
     schema = {
         "type": "object",
