@@ -65,7 +65,8 @@ class Figure(NamedTuple):
 
 
 _N, _N_WORDS = "equal n", "equal n and words"
-_EYE = "n; text length, through the embedder"
+_EYE = "n; length, through the embedder"
+_STEPS = "one of six sizes, equal words"
 FIGURES = (
     *(Figure(f"distinct {k}-grams", "lexical", 1, "n, length", _N_WORDS) for k in (1, 2, 3, 4)),
     Figure("repeated 4-grams", "lexical", -1, "n, length", _N_WORDS),
@@ -76,27 +77,26 @@ FIGURES = (
     Figure("commonest opening", "openings", -1, "n (little)", _N),
     Figure("templated texts", "templates", -1, "length", _N_WORDS),
     Figure("foreseen words", "templates", -1, "n, length", _N_WORDS),
-    Figure("near-duplicates", "near_duplicates", -1, "n; length, where texts are cut short", _N),
-    Figure("exact repeats", "near_duplicates", -1, "n; length, where texts are cut short", _N),
-    Figure("mean pairwise distance", "spread", 1, "length, through the embedder", "none needed for n"),
-    Figure("mean distance within a mix", "spread", 1, "length, through the embedder", "none needed for n"),
-    Figure("mean distance to 5 nearest", "spread", 1, _EYE, _N),
-    Figure("Vendi score", "vendi", 1, _EYE, "one of six sizes"),
-    Figure("Vendi score, q=2", "vendi", 1, _EYE, "one of six sizes"),
-    Figure("Vendi score, q=∞", "vendi", 1, "length, through the embedder", "one of six sizes"),
-    Figure("facility location", "facility", -1, _EYE, "one of six sizes"),
-    Figure("facility location of an anchor", "facility", 1, _EYE, "one of six sizes"),
-    Figure("clusters", "clusters", 1, _EYE, _N),
-    Figure("largest cluster", "clusters", -1, _EYE, _N),
-    Figure("in no cluster", "clusters", 1, _EYE, _N),
-    Figure("cluster evenness", "clusters", 1, _EYE, _N),
-    Figure("semantic classes", "classes", 1, _EYE, "one of six sizes"),
-    Figure("largest semantic class", "classes", -1, _EYE, "one of six sizes"),
+    Figure("near-duplicates", "near_duplicates", -1, "n; length, where texts are cut short", _N_WORDS),
+    Figure("exact repeats", "near_duplicates", -1, "n; length, where texts are cut short", _N_WORDS),
+    Figure("mean pairwise distance", "spread", 1, "length, through the embedder", "equal words"),
+    Figure("mean distance within a mix", "spread", 1, "length, through the embedder", "equal words"),
+    Figure("mean distance to 5 nearest", "spread", 1, _EYE, _N_WORDS),
+    Figure("Vendi score", "vendi", 1, _EYE, _STEPS),
+    Figure("Vendi score, q=2", "vendi", 1, _EYE, _STEPS),
+    Figure("Vendi score, q=∞", "vendi", 1, "length, through the embedder", _STEPS),
+    Figure("facility location", "facility", -1, _EYE, _STEPS),
+    Figure("facility location of an anchor", "facility", 1, _EYE, _STEPS),
+    Figure("effective groups", "clusters", 1, _EYE, _N_WORDS),
+    Figure("in no cluster", "clusters", 1, _EYE, _N_WORDS),
+    Figure("cluster evenness", "clusters", 1, _EYE, _N_WORDS),
+    Figure("semantic classes", "classes", 1, _EYE, _STEPS),
+    Figure("largest semantic class", "classes", -1, _EYE, _STEPS),
     Figure("effective distance", "effective", 1, "length, through the embedder", "candidates of one run"),
     Figure("effective texts", "effective", 1, "n; length, where texts are cut short", "one of six sizes"),
     Figure("effective forms", "formats", 1, "length: a cut list is a line", _N),
     Figure("rare words", "tail", 1, "n, length", _N_WORDS),
-    Figure("rare regions", "tail", 1, _EYE, _N),
+    Figure("rare regions", "tail", 1, _EYE, _N_WORDS),
 )
 ALONE = ("lexical", "openings", "templates", "near_duplicates", "spread", "vendi", "facility", "clusters", "classes",
          "formats")  # fmt: skip
@@ -113,26 +113,10 @@ WIDEST: dict[str, dict[str, int]] = {
 """The settings at which a measure takes all texts, up to 10,000: what it says without our controls."""
 
 MARK = "<!-- written by python -m docs.measures -->"
-_LENGTH = ("length",)
 KNOWN: dict[str, tuple[str, ...]] = {
-    "near-duplicates": _LENGTH,
-    "exact repeats": _LENGTH,
-    "mean pairwise distance": _LENGTH,
-    "mean distance within a mix": _LENGTH,
-    "mean distance to 5 nearest": _LENGTH,
-    "Vendi score": _LENGTH,
-    "Vendi score, q=2": _LENGTH,
-    "Vendi score, q=∞": _LENGTH,
-    "facility location": _LENGTH,
-    "clusters": ("length", "copies"),
-    "largest cluster": ("copies",),
-    "cluster evenness": ("copies",),
-    "semantic classes": _LENGTH,
-    "largest semantic class": _LENGTH,
-    "effective distance": _LENGTH,
-    "effective texts": _LENGTH,
+    "effective distance": ("length",),
+    "effective texts": ("length",),
     "effective forms": ("length", "copies"),
-    "rare regions": _LENGTH,
 }
 """Figure → what it fails, as docs/measures.md says."""
 

@@ -7,7 +7,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from qdcgen.errors import UsageError, nearest
-from qdcgen.intervals import FEW, Texts
+from qdcgen.intervals import FEW, Texts, canonical, evened
 from qdcgen.landing import MOST_LEAVES, NOWHERE, Landing, Reader, Reading, places
 from qdcgen.parts import Sample
 
@@ -88,13 +88,65 @@ def measure(samples: Sequence[Sample], metrics: Iterable[Metric]) -> list[Measur
         equal_n = min(len(sample.texts) for sample in large)
         equal_words = min(_words(sample.texts) for sample in large)
         samples = [replace(sample, equal_n=equal_n, equal_words=equal_words) for sample in samples]
-    beside = {sample.of: sample for sample in samples}
-    samples = [replace(sample, beside=beside) for sample in samples]
+    cut = _evened(samples)
+    note = f"; at {samples[0].equal_words:.1f} words a text" if cut is not samples else ""
+    samples, cut = _together(samples), _together(cut)
     # One BLAS thread. Two of them on two cores, one busy, take 490 ms for the eigenvalues of a 256×256 matrix; one
     # takes 2 ms. And sums then have one order, so figures do not depend on how many cores a machine has.
     with threadpool_limits(limits=1):
-        found = [one for metric in metrics for sample in samples for one in metric.measure(sample)]
+        found: list[Measure] = []
+        for metric in metrics:
+            if metric.evened and note:
+                told = (one for sample in cut for one in metric.measure(sample))
+                found += [one if one.value is None else replace(one, note=f"{one.note}{note}") for one in told]
+            else:
+                found += [one for sample in samples for one in metric.measure(sample)]
     return list(dict.fromkeys(found))
+
+
+def _together(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, each of which knows the others."""
+    beside = {sample.of: sample for sample in samples}
+    return [replace(sample, beside=beside) for sample in samples]
+
+
+EVEN = 0.02
+"""Share of words by which texts of one population may be longer before they are cut: raw and kept rows of one run seldom
+differ by more, and then nothing is embedded twice."""
+CUT = 10_000
+"""Texts of a population that are cut and embedded again, at most, by seed: wordllama takes 1 s for them, bge 25."""
+
+
+def _evened(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """The samples as metrics see them whose figures move with length through the embedder: at equal words a text.
+
+    The longest texts of each population are cut to one length, so that its mean is that of the shortest. Where one has
+    to be cut, all are taken at no more than CUT texts. Samples without an embedder stay as they are.
+    """
+    words = samples[0].equal_words if samples else None
+    if words is None or all(_words(sample.texts) <= words * (1 + EVEN) for sample in samples if sample.texts):
+        return samples
+    if any(sample.embed is None for sample in samples):
+        return samples
+    at = min(CUT, samples[0].equal_n or CUT)
+    return [replace(_cut(sample, words), equal_n=at) for sample in samples]
+
+
+def _cut(sample: Sample, words: float) -> Sample:
+    import numpy as np
+
+    order, n = canonical(sample.texts), len(sample.texts)
+    rows = np.sort(order[np.random.default_rng(sample.seed).permutation(n)[:CUT]])
+    split = [sample.texts[row].split() for row in rows.tolist()]
+    kept = evened([len(one) for one in split], round(words * len(split)))
+    texts = Texts(
+        sample.texts[row] if most == len(one) else " ".join(one[:most])
+        for row, one, most in zip(rows.tolist(), split, kept, strict=True)
+    )
+    embed: Any = sample.embed
+    whole = all(most == len(one) for one, most in zip(split, kept, strict=True))
+    vectors = cache(lambda: sample.vectors()[rows] if whole else embed(texts))
+    return replace(sample, texts=texts, frame=sample.frame[rows], vectors=vectors, landing=lambda _: None)
 
 
 def _words(texts: Sequence[str]) -> float:
@@ -145,6 +197,7 @@ def samples_of(
             frame=frame,
             vectors=partial(vectors.of, numbers[of]),
             embedder=embedder.label,
+            embed=embedder.embed,
             seed=seed,
             taxonomies=taxonomies or {},
             layers=layers,

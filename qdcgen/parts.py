@@ -273,6 +273,8 @@ class Sample:
     vectors: Callable[[], Vectors]
     embedder: str
     seed: int = 0
+    embed: Callable[[Sequence[str]], Vectors] | None = None
+    """The embedder itself, for texts that are cut; None where there is none."""
     taxonomies: Mapping[str, Taxonomy] = field(default_factory=dict)
     layers: Sequence[str] = ()
     strategies: Sequence[Sequence[str]] = ()
@@ -512,6 +514,8 @@ class Metric(Part):
 
     table: ClassVar[str]
     """The table it belongs to: coverage, diversity, complexity or quality."""
+    evened: ClassVar[bool] = False
+    """Whether its figures move with the length of texts, so that compared populations are cut to equal words for it."""
     gates: ClassVar[tuple[str, ...]] = ()
     """Keys of its measures that a recipe's gates may bound, as `measure.speaking_of` reads them."""
 

@@ -134,7 +134,7 @@ def test_every_measure_of_any_size_is_finite_in_range_and_sure(n: int) -> None:
     found = measure([full(frame(n))], every_metric())
     defended(found)
     assert {one.table for one in found} == {"coverage", "diversity", "complexity", "quality"}
-    assert all(one.embedder for one in found if one.name.startswith(("Vendi", "mean", "clusters")))
+    assert all(one.embedder for one in found if one.name.startswith(("Vendi", "mean", "effective groups")))
 
 
 @pytest.mark.parametrize("text", ["", "the same text every time, again and again"])
@@ -146,7 +146,7 @@ def test_texts_that_are_all_equal_give_the_least_of_everything(text: str) -> Non
     assert said["mean pairwise distance"] == pytest.approx(0, abs=1e-6)
     assert said["Vendi score"] == pytest.approx(1)
     assert said["near-duplicates"] == pytest.approx(249 / 250)
-    assert said["clusters"] == 1
+    assert said["effective groups"] == 1
 
 
 def test_the_order_of_rows_changes_nothing() -> None:

@@ -36,6 +36,7 @@ class Classes(Metric):
     """
 
     table: ClassVar[str] = "diversity"
+    evened: ClassVar[bool] = True
     gates: ClassVar[tuple[str, ...]] = ("semantic_classes", "largest_semantic_class")
     short: ClassVar[str | None] = "texts"
 

@@ -41,6 +41,7 @@ class Facility(Metric):
     """
 
     table: ClassVar[str] = "diversity"
+    evened: ClassVar[bool] = True
     gates: ClassVar[tuple[str, ...]] = ("facility_location",)
     short: ClassVar[str | None] = "texts"
 

@@ -46,6 +46,7 @@ class Spread(Metric):
     """
 
     table: ClassVar[str] = "diversity"
+    evened: ClassVar[bool] = True
     gates: ClassVar[tuple[str, ...]] = ("mean_pairwise_distance", "mean_distance_within_a_mix")
 
     neighbours: int = Field(default=5, ge=1, le=100)

@@ -68,6 +68,7 @@ class Tail(Metric):
     """
 
     table: ClassVar[str] = "diversity"
+    evened: ClassVar[bool] = True
     gates: ClassVar[tuple[str, ...]] = ("rare_words", "rare_regions", "rare_leaves")
     short: ClassVar[str | None] = "texts"
 

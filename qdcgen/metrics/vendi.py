@@ -36,6 +36,7 @@ class Vendi(Metric):
     """
 
     table: ClassVar[str] = "diversity"
+    evened: ClassVar[bool] = True
     gates: ClassVar[tuple[str, ...]] = ("vendi_score",)
     short: ClassVar[str | None] = "texts"
 

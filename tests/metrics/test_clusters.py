@@ -9,6 +9,7 @@ import pytest
 from qdcgen.measure import measure, sample_of
 from qdcgen.metrics.clusters import DIMENSIONS, Clusters, cluster, smallest, summary
 from qdcgen.parts import Embedder
+from qdcgen.rows import Measure
 
 
 class Seeded(Embedder):
@@ -43,24 +44,45 @@ def test_labels_are_those_of_the_library_on_its_own_principal_components() -> No
     from sklearn.decomposition import PCA
 
     given = vectors(PLACES)
-    ours = cluster(given)
+    ours = cluster(given, smallest(len(given)))
     points = PCA(DIMENSIONS, svd_solver="full").fit_transform(given.astype(np.float64))
-    theirs = HDBSCAN(min_cluster_size=smallest(len(given)), approx_min_span_tree=False).fit_predict(points)
+    theirs = HDBSCAN(
+        min_cluster_size=smallest(len(given)), approx_min_span_tree=False, cluster_selection_method="leaf"
+    ).fit_predict(points)
     assert partition(ours) == partition(theirs)
     assert ((ours < 0) == (theirs < 0)).all()
-    third = sklearn.HDBSCAN(min_cluster_size=smallest(len(given)), copy=True).fit_predict(points)
-    assert summary(third)[:2] == pytest.approx(summary(ours)[:2], abs=0.02)
+    third = sklearn.HDBSCAN(
+        min_cluster_size=smallest(len(given)), copy=True, cluster_selection_method="leaf"
+    ).fit_predict(points)
+    assert summary(third) == pytest.approx(summary(ours), abs=0.02)
     assert len(partition(ours)) == 6
 
 
-def test_planted_groups_are_counted_and_collapse_empties_them() -> None:
-    def found(places: list[tuple[int, int]]) -> dict[str, float | None]:
-        table = pl.DataFrame({"text": [f"{a} {b}" for a, b in places]})
-        return {one.name: one.value for one in measure([sample_of(table, "text", Seeded())], [Clusters()])}
+def found(places: list[tuple[int, int]]) -> Measure:
+    table = pl.DataFrame({"text": [f"{a} {b}" for a, b in places]})
+    (one,) = measure([sample_of(table, "text", Seeded())], [Clusters()])
+    return one
 
+
+def test_planted_groups_are_counted_whatever_the_order() -> None:
     planted = found(PLACES)
-    assert planted["clusters"] == 6
-    assert planted["largest cluster"] == pytest.approx(50 / 330, abs=0.01)
+    shares = np.array([50 / 330] * 6 + [1 / 330] * 30)
+    assert planted.value == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=0.1)
+    assert planted.note.startswith("6 clusters of 5 texts or more, the largest 1")
     shuffled = [PLACES[i] for i in np.random.default_rng(2).permutation(len(PLACES))]
-    assert found(shuffled) == pytest.approx(planted)
-    assert found([(1, 1)] * 330)["clusters"] == 1
+    assert found(shuffled).value == planted.value
+
+
+def test_the_more_of_the_texts_are_copies_of_a_few_the_fewer_groups_there_are() -> None:
+    rng = np.random.default_rng(3)
+    spread = [(6 + i % 44, 1_000 + i) for i in range(300)]
+    values = []
+    for share in (0.0, 0.3, 0.6, 0.9):
+        copied = rng.permutation(300)[: int(share * 300)]
+        places = list(spread)
+        for i in copied.tolist():
+            places[i] = spread[int(rng.integers(5))]
+        values.append(found(places).value)
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < 12
+    assert found([(1, 1)] * 330).value == 1

@@ -70,7 +70,7 @@ def test_classes_are_counted_and_not_numbered_from_0() -> None:
 
 def test_clusters_and_distinct_words_are_counted_and_not_numbered_from_0() -> None:
     labels = np.array([0, 0, 1, 1, 2, -1])
-    assert (int(labels.max()), summary(labels)[0]) == (2, 3.0)
+    assert (int(labels.max()), summary(labels)[0]) == (2, 3)
     assert distinct(["a b c"], 1) == 1.0
     assert distinct(["a a a a"], 1) == 1 / 4, "the last number from 0 would be 0"
 

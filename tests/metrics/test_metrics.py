@@ -14,7 +14,7 @@ from qdcgen.intervals import mean, median, rarefied, spearman, wilson
 from qdcgen.measure import sample_of
 from qdcgen.metrics.acceptance import Acceptance
 from qdcgen.metrics.asked import Asked
-from qdcgen.metrics.clusters import summary
+from qdcgen.metrics.clusters import effective, summary
 from qdcgen.metrics.nodes import Nodes
 from qdcgen.metrics.pairs import Pairs
 from qdcgen.metrics.spread import nearest, pairwise
@@ -286,8 +286,11 @@ def test_pairwise_distance_and_its_jackknife_agree_with_brute_force() -> None:
 
 
 def test_cluster_figures_of_known_labels() -> None:
-    assert summary(np.array([0, 0, 1, 1, -1])) == (2.0, 0.4, 0.2, 1.0)
-    assert summary(np.array([-1, -1])) == (0.0, 0.0, 1.0, 0.0)
+    assert summary(np.array([0, 0, 1, 1, -1])) == (2, 0.4, 0.2)
+    assert summary(np.array([-1, -2])) == (0, 0.0, 1.0)
+    assert effective(np.array([0, 0, 1, 1])) == pytest.approx(2)
+    assert effective(np.array([0, -1, -2, -3])) == pytest.approx(4)
+    assert effective(np.array([0, 0, 0, -5])) == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))
 
 
 def test_wilson_of_none_in_eight_is_not_nothing() -> None:
