@@ -278,3 +278,64 @@ def test_a_column_that_cannot_be_measured_is_named() -> None:
 def test_figures_at_equal_size_are_drawn_by_seed() -> None:
     sample = replace(full(frame(300)), equal_n=100)
     assert measure([sample], every_metric()) != measure([replace(sample, seed=1)], every_metric())
+
+
+# ── equal words for what moves with length through the embedder ─────────────────────────────────────────────────────
+
+
+class Watched(Embedder):
+    """wordllama, which writes down how many texts it was given."""
+
+    @property
+    def label(self) -> str:
+        return Wordllama().label
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        ASKED.extend(texts)
+        return Wordllama().embed(texts)
+
+
+def of_lengths(*lengths: int, n: int = 300) -> list[Sample]:
+    rng = random.Random(5)
+    words = [f"{a}{b}" for a in ("card", "loan", "pin", "rate", "fee") for b in "abcdefghijklmnop"]
+    made = [" ".join(rng.choices(words, k=40)) for _ in range(n * len(lengths))]
+    frames = {
+        f"{place} of {length}": pl.DataFrame(
+            {"text": [" ".join(text.split()[:length]) for text in made[place :: len(lengths)]]}
+        )
+        for place, length in enumerate(lengths)
+    }
+    return samples_of(frames, "text", Watched())
+
+
+def made(name: str) -> Metric:
+    part = find("metrics", name)()
+    assert isinstance(part, Metric)
+    return part
+
+
+def test_populations_of_other_lengths_are_compared_at_equal_words() -> None:
+    names = [name for name in METRICS if made(name).evened]
+    assert {"spread", "vendi", "near_duplicates", "clusters", "facility"} <= set(names)
+    told: dict[str, list[Measure]] = {}
+    for one in measure(of_lengths(6, 30), [made(name) for name in names]):
+        if one.value is not None:
+            assert one.note.endswith("; at 6.0 words a text")
+            told.setdefault(one.name, []).append(one)
+    assert {"Vendi score", "mean pairwise distance", "mean distance to 5 nearest"} <= set(told)
+    for name, (one, other) in told.items():
+        assert one.value is not None
+        assert other.value is not None
+        widths = [(high - low) / 2 for low, high in (one.interval or (0, 0), other.interval or (0, 0))]
+        assert abs(one.value - other.value) <= 1.5 * math.hypot(*widths), name
+    uncut = measure(of_lengths(30), [made("spread")])[0].value
+    equal = told["mean pairwise distance"][0].value
+    assert uncut is not None
+    assert equal is not None
+    assert uncut < equal - 0.02, "uncut, longer texts lie nearer"
+
+
+def test_populations_of_like_length_are_embedded_once() -> None:
+    ASKED.clear()
+    measure(of_lengths(30, 30), [made("spread"), made("vendi")])
+    assert len(ASKED) == 600

@@ -96,7 +96,7 @@ def effective(labels: NDArray[np.int64]) -> float:
     if not len(labels):
         return 0.0
     shares = np.unique(labels, return_counts=True)[1] / len(labels)
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    return min(float(len(labels)), float(np.exp(-(shares * np.log(shares)).sum())))
 
 
 def summary(labels: NDArray[np.int64]) -> tuple[int, float, float]:
