@@ -2,10 +2,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs bench clean
+.PHONY: help run test check docs docs-measures bench clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.embedded ## Install everything and run recipes/quickstart.yaml on the embedded model
 	$(BIN)/qdcgen run recipes/quickstart.yaml
@@ -22,6 +22,9 @@ check: $(VENV)/.embedded ## Lint, format, types, generated files, tests
 
 docs: $(VENV)/.embedded ## Write the parts of the manual, and the JSON Schema, that come from the code
 	$(BIN)/python -m docs.generate
+
+docs-measures: $(VENV)/.embedded ## Measure the measures again, where ../shared/data is there
+	$(BIN)/python -m docs.measures
 
 bench: $(VENV)/.embedded ## Print how fast it is here; MILLION=1 measures 1,000,000 rows too
 	$(BIN)/python -m benchmarks $(if $(MILLION),--million)

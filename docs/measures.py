@@ -88,8 +88,6 @@ FIGURES = (
     Figure("facility location", "facility", -1, _EYE, _STEPS),
     Figure("facility location of an anchor", "facility", 1, _EYE, _STEPS),
     Figure("effective groups", "clusters", 1, _EYE, _N_WORDS),
-    Figure("in no cluster", "clusters", 1, _EYE, _N_WORDS),
-    Figure("cluster evenness", "clusters", 1, _EYE, _N_WORDS),
     Figure("semantic classes", "classes", 1, _EYE, _STEPS),
     Figure("largest semantic class", "classes", -1, _EYE, _STEPS),
     Figure("effective distance", "effective", 1, "length, through the embedder", "candidates of one run"),
@@ -114,6 +112,7 @@ WIDEST: dict[str, dict[str, int]] = {
 
 MARK = "<!-- written by python -m docs.measures -->"
 KNOWN: dict[str, tuple[str, ...]] = {
+    "effective groups": ("length",),
     "effective distance": ("length",),
     "effective texts": ("length",),
     "effective forms": ("length", "copies"),

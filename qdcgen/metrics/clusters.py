@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from qdcgen.intervals import canonical, clamp, rarefied
+from qdcgen.intervals import PARTS, T_19, canonical, clamp
 from qdcgen.likeness import groups
 from qdcgen.parts import Metric
 from qdcgen.rows import Measure
@@ -27,6 +27,9 @@ LEAST = 200
 ALIKE = 0.9
 """Similarity of letters from which texts are one."""
 
+DRAWS = 3
+"""Samples that the figure is the geometric mean of, where there are more texts than it is taken at."""
+
 DIMENSIONS = 15
 """HDBSCAN's trees compare all pairs in hundreds of dimensions; at 15, 10,000 texts take 1 s."""
 
@@ -38,7 +41,8 @@ class Clusters(Metric):
     HDBSCAN (Campello et al. 2013; McInnes et al. 2017, JOSS 2:205), leaf clusters, on the first 15 principal components
     of the unit vectors, Euclidean; smallest cluster max(5, 0.5 % of the texts), so that the figure shrinks with n as
     little as it can. exp(-Σ p ln p) over the shares p of clusters and single texts (the Hill number of order 1), from 1
-    to n. Taken at `texts` texts at most, chosen by seed; interval by subsampling without replacement. The note has the
+    to n. Taken at `texts` texts at most, chosen by seed. The interval is what 20 samples of half the texts differ by, in
+    proportion, and is not scaled down to their size: the figure of a larger sample is hardly surer. The note has the
     number of clusters, the largest one's share and the share in none. By themselves these are no measures of
     diversity: texts that collapse into copies of a few have more clusters than before, and one no larger.
 
@@ -55,6 +59,8 @@ class Clusters(Metric):
 
     def measure(self, sample: Sample) -> list[Measure]:
         """The one figure."""
+        import numpy as np
+
         n = len(sample.texts)
         at = min(self.texts, sample.equal_n or n)
         blank = Measure(
@@ -64,18 +70,22 @@ class Clusters(Metric):
             note = f"too few: {min(n, at)} texts, needs {LEAST}" if n >= at else f"too few: {n} texts, needs {at}"
             return [replace(blank, note=note)]
         vectors, order = sample.vectors(), canonical(sample.texts)
-        met: list[NDArray[np.int64]] = []
+        rng = np.random.default_rng(sample.seed)
 
-        def figures(rows: NDArray[np.int64]) -> list[float]:
-            met.append(grouped([sample.texts[i] for i in order[rows].tolist()], vectors[order[rows]]))
-            return [effective(met[-1])]
+        def drawn(size: int) -> NDArray[np.int64]:
+            rows = order[rng.permutation(n)[:size]]
+            return grouped([sample.texts[i] for i in rows.tolist()], vectors[rows])
 
-        (value,), (interval,) = rarefied(n, at, figures, seed=sample.seed, draws=1, most=1_000)
-        count, largest, alone = summary(met[0])
+        labels = [drawn(at) for _ in range(DRAWS if at < n else 1)]
+        value = float(np.exp(np.mean([math.log(effective(one)) for one in labels])))
+        size = min(at, n // 2, 1_000)
+        parts = np.log([effective(drawn(size)) for _ in range(PARTS)])
+        spread = T_19 * max(float(parts.std(ddof=1)), size**-0.5)
+        count, largest, alone = summary(labels[0])
         found = f"{count} cluster{'' if count == 1 else 's'} of {smallest(at)} texts or more"
         note = f"{found}, the largest {largest:.0%}, {alone:.0%} in none; at {at} of {n} texts"
         span = (1.0, float(at))
-        interval = clamp(interval, *span) if interval else None
+        interval = clamp((value / math.exp(spread), value * math.exp(spread)), *span)
         return [replace(blank, value=value, range=span, n=at, interval=interval, note=note)]
 
 
