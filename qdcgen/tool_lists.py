@@ -312,7 +312,8 @@ def _type(said: Mapping[str, Any]) -> str | list[str] | None:
 def _bounds(said: Mapping[str, Any], made: dict[str, Any]) -> None:
     for key in (*_NUMBERS, *_COUNTS):
         value = said.get(key)
-        if isinstance(value, int if key in _COUNTS else (int, float)) and not isinstance(value, bool):
+        number = isinstance(value, int if key in _COUNTS else (int, float)) and not isinstance(value, bool)
+        if number and _short(value):  # an integer beyond 64 bits cannot be written
             made[key] = value
     for key, kind in (("pattern", str), ("format", str)):
         if isinstance(said.get(key), kind):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema_rs import validator_for
 
@@ -255,6 +255,7 @@ JSON = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dicti
 
 @settings(max_examples=200, deadline=None)
 @given(JSON)
+@example({"type": None, "minimum": 2**64})
 def test_whatever_stands_where_a_schema_should_a_validator_takes_what_is_made_of_it(said):
     made = schema(said)
     validator_for(made)

@@ -41,8 +41,8 @@ class Clusters(Metric):
     HDBSCAN (Campello et al. 2013; McInnes et al. 2017, JOSS 2:205), leaf clusters, on the first 15 principal components
     of the unit vectors, Euclidean; smallest cluster max(5, 0.5 % of the texts), so that the figure shrinks with n as
     little as it can. exp(-Σ p ln p) over the shares p of clusters and single texts (the Hill number of order 1), from 1
-    to n. Taken at `texts` texts at most, chosen by seed. The interval is what 20 samples of half the texts differ by, in
-    proportion, and is not scaled down to their size: the figure of a larger sample is hardly surer. The note has the
+    to n. Taken at `texts` texts at most, chosen by seed. The interval is what 20 samples of half the texts differ by,
+    in proportion, not scaled down to their size: the figure of a larger sample is hardly surer. The note has the
     number of clusters, the largest one's share and the share in none. By themselves these are no measures of
     diversity: texts that collapse into copies of a few have more clusters than before, and one no larger.
 
