@@ -10,7 +10,7 @@ from typing import Any
 import click
 import typer.main
 
-from qdcgen import parts
+from qdcgen import parts, reference
 from qdcgen.cli import app
 from qdcgen.rows import COLUMNS
 from qdcgen.schema import recipe_schema
@@ -47,6 +47,13 @@ def shelves() -> str:
         if known:
             lines.append(f"## {kind}\n")
         lines += [f"### {name}\n\n```text\n{part_text(kind, name)}\n```\n" for name in known]
+    return "\n".join(lines)
+
+
+def recipe() -> str:
+    """Every key of a recipe."""
+    lines = [NOTE + "# Keys of a recipe\n", "Layers, steps and filters with their settings: [parts](parts.md).\n"]
+    lines += [f"## {key}\n\n```text\n{reference.section(key)}\n```\n" for key in reference.known()]
     return "\n".join(lines)
 
 
@@ -89,6 +96,7 @@ def main() -> int:
     files = {
         ROOT / "docs" / "commands.md": commands(),
         ROOT / "docs" / "parts.md": shelves(),
+        ROOT / "docs" / "recipe.md": recipe(),
         ROOT / "docs" / "columns.md": columns(),
         ROOT / "recipes" / "recipe.schema.json": json.dumps(recipe_schema(), indent=2, ensure_ascii=False) + "\n",
     }

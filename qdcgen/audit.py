@@ -97,6 +97,8 @@ def opened(
             out=where,
         )
         return recipe, where
+    if not where.exists():
+        raise UsageError(f"{where}: no such file or folder; expected a recipe (*.yaml) or a run folder (runs/<name>)")
     recipe = load(where, overrides=tuple(overrides), allowed=tuple(allowed), out=out)
     return recipe, out or Path("runs") / recipe.name
 

@@ -6,6 +6,7 @@ is the row as it came out: the last judge of the run places it, and turns it dow
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from fractions import Fraction
 from functools import lru_cache
@@ -13,7 +14,7 @@ from itertools import pairwise
 from math import ceil, floor
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from qdcgen.critics import CHECKER, answered, ask, of_row, undecided
 from qdcgen.errors import RowFault
@@ -56,6 +57,20 @@ GRADE: dict[str, Any] = {
 }
 
 By = Literal["words", "words_per_sentence", "grade"]
+
+
+def _share(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,9})?\s*%", value.strip()):
+        return float(Fraction(value.strip().rstrip("% ")) / 100)
+    return value
+
+
+Share = Annotated[
+    Weight,
+    BeforeValidator(_share),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1e9}, {"type": "string", "pattern": "%$"}]}),
+]
+"""A share relative to others; `30%` is 0.3."""
 BandName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 
@@ -70,8 +85,9 @@ class Complexity(Settings):
     bands: dict[BandName, str] = Field(min_length=2, max_length=10)
     """Name → bound on the figure, e.g. `{easy: "< 20", medium: "20..40", hard: "> 40"}`; no two may overlap. Their
     order is that of the bounds: the lowest is the easiest."""
-    shares: dict[BandName, Weight]
-    """Name → share of the accepted rows, relative to the others, e.g. `{easy: 0.3, medium: 0.5, hard: 0.2}`."""
+    shares: dict[BandName, Share]
+    """Name → share of the accepted rows, relative to the others, e.g. `{easy: 0.3, medium: 0.5, hard: 0.2}`, or `30%`
+    for 0.3."""
 
     @model_validator(mode="after")
     def _sound(self) -> Complexity:
@@ -100,6 +116,26 @@ class Complexity(Settings):
         """The bands, easiest first."""
         ranges = {name: bound(said) for name, said in self.bands.items()}
         return tuple(sorted(ranges, key=lambda name: (ranges[name].low, ranges[name].high)))
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Figures that lie between two bands, in words; for grades also those below all bands and above them."""
+        if self.by == "grade":
+            return tuple(str(grade) for grade in range(1, WORST + 1) if self.of(grade) is None)
+        ranges = [bound(self.bands[name]) for name in self.order]
+        found = []
+        for one, other in pairwise(ranges):
+            low, high = one.high, other.low
+            if self.by == "words":  # whole numbers
+                first = floor(low) + (not (one.strict and low == floor(low)))
+                last = ceil(high) - (not (other.strict and high == ceil(high)))
+                if first <= last:
+                    found.append(f"{first}" if first == last else f"{first} to {last}")
+            elif low < high:
+                found.append(f"{low:g} to {high:g}")
+            elif one.strict and other.strict:
+                found.append(f"of {low:g}")
+        return tuple(found)
 
     @property
     def target(self) -> dict[str, float]:

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from qdcgen.intervals import Interval
+
     Array = NDArray[np.float64]
     Places = NDArray[np.int64]
 
 __all__ = [
+    "NOISY",
     "Batch",
     "Fit",
     "Pairs",
@@ -52,6 +55,8 @@ STEPS = 50
 SMALL = 1e-10
 SPLITS = 10
 DRAWS = 200
+NOISY = 0.5
+"""Below this reliability more than half of what ratings differ by is noise."""
 
 
 class Batch(NamedTuple):
@@ -78,6 +83,18 @@ class Ratings:
     """Of those: without a usable answer."""
     anchors: Mapping[str, float | None] = field(default_factory=dict)
     """Texts that are shared between runs → the level that people gave them, where they did."""
+    _agreed: dict[int, tuple[float, Interval] | None] = field(default_factory=dict, repr=False, compare=False)
+
+    def reliability(self, seed: int) -> tuple[float, Interval] | None:
+        """As the function of this name, worked out once: 2 s for 200 texts, and several figures rest on it."""
+        if seed not in self._agreed:
+            self._agreed[seed] = reliability(len(self.texts), self.batches, seed)
+        return self._agreed[seed]
+
+    def noise(self, seed: int) -> str:
+        """Why no figure can rest on these ratings; empty where one can, or where it is not known."""
+        found = self.reliability(seed)
+        return f"the critic's ratings are too noisy: ρ = {found[0]:.2f}" if found and found[0] < NOISY else ""
 
 
 class Pairs(NamedTuple):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 from qdcgen import __version__
 from qdcgen.cli_taxonomy import app as taxonomy_app
@@ -20,8 +21,19 @@ if TYPE_CHECKING:
 
     from qdcgen.recipe import Recipe
 
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. A Ctrl-C that it is not ready for leaves as an error: typer would end without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Abort from None
+
+
 app = typer.Typer(
     name="qdcgen",
+    cls=_Commands,
     help="Synthetic text data with separate controls, and separate numbers, for coverage, diversity, complexity\n"
     "and quality.",
     epilog="Start with: qdcgen init, then qdcgen run recipe.yaml. The manual is README.md; every part: qdcgen parts.",
@@ -326,10 +338,15 @@ def report(
     ] = None,
     as_json: Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables, for pull requests.")] = False,
+    notes: Annotated[
+        bool, typer.Option("--notes", help="With footnotes: how each figure is taken, its own n and control.")
+    ] = False,
 ) -> None:
     """Print coverage, diversity, complexity and quality tables of a run, or of any Parquet, JSONL or CSV file."""
     from qdcgen.review import curve_of, review
 
+    if as_json and markdown:
+        raise typer.BadParameter("one of the two: --json is a document, --markdown its tables", param_hint="--markdown")
     others = (text, axis, embedder, label, taxonomy, pairs, model, group, anchor, anchor_text)
     if curve is not None and any(others):
         raise typer.BadParameter(
@@ -364,7 +381,7 @@ def report(
     else:
         from qdcgen.report.terminal import terminal
 
-        _print(terminal(found, width=_width(), colour=_colour()))
+        _print(terminal(found, width=_width(), colour=_colour(), notes=notes))
 
 
 @app.command(epilog="Examples: qdcgen parts; qdcgen parts filters; qdcgen parts filters length")
@@ -470,11 +487,20 @@ def label(
     from qdcgen.label import label as label_rows
     from qdcgen.label import label_text
 
-    found = label_rows(where, rows=rows, seed=seed, by=by, source=source, to=to)
+    try:
+        found = label_rows(where, rows=rows, seed=seed, by=by, source=source, to=to)
+    except SystemExit as stop:  # a signal while keys are read
+        if stop.code != _HUNG_UP:
+            _complain("interrupted; every label given so far is saved, and qdcgen label goes on from there")
+        raise
     if as_json:
         _print_json(found)
     else:
         _say(label_text(found))
+
+
+_HUNG_UP = 129
+"""Exit code after SIGHUP: the terminal is gone, and nobody is told anything."""
 
 
 def _version(wanted: bool) -> None:
@@ -542,7 +568,19 @@ def _usage(error: Any) -> str:
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         return said
-    return f"{said}\nhelp: {context.command_path if context else 'qdcgen'} --help"
+    return f"{said}\nhelp: {context.command_path if context else _typed()} --help"
+
+
+def _typed() -> str:
+    """The command that was typed, as far as it is one: typer does not say where an option lacks its value."""
+    found: Any = typer.main.get_command(app)
+    words = ["qdcgen"]
+    for word in sys.argv[1:]:
+        if word not in getattr(found, "commands", {}):
+            break
+        found = found.commands[word]
+        words.append(word)
+    return " ".join(words)
 
 
 def _complain(message: str) -> None:

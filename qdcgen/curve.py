@@ -81,7 +81,7 @@ def graded(recipe: Recipe, label: str) -> Graded:
     kinds = {name: entry.part.graded() for name, entry in recipe.judges}
     able = [name for name, how in kinds.items() if how is not None]
     there = f"graded filters of this recipe: {', '.join(able)}" if able else "no filter of this recipe is graded"
-    what = "a filter is graded when a score against a threshold decides alone, as that of judge with items:"
+    what = "a filter is graded when a score against a threshold decides alone, as that of judge with `items`"
     if label not in kinds:
         raise UsageError(f"--curve {label}: no filter called {label!r}{nearest(label, list(kinds))}; {there}; {what}")
     found: Graded | None = kinds[label]

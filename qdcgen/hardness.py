@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Places = NDArray[np.int64]
 
 __all__ = [
+    "ASKED",
     "DOWN",
     "ENOUGH",
     "HARDER",
@@ -77,6 +78,8 @@ READ = 50
 """Texts whose surprisal is read: 60 tokens take 3 s of a core."""
 HARDER = "harder in "
 """How the names of measures begin that set rows asked to be harder against the others."""
+ASKED = "a step complexify or target.complexity"
+"""What asks for difficulty: the gates that need it."""
 DOWN = frozenset({"pass rate"})
 """Figures that fall where rows are harder."""
 
@@ -96,6 +99,8 @@ class Compared(NamedTuple):
     leaves: list[str]
     """The region of each row: pairs are made within one."""
     note: str
+    noise: str = ""
+    """Why the ratings say nothing; empty where they may."""
 
 
 def compared(sample: Sample, most: int) -> Compared | str:
@@ -115,14 +120,15 @@ def compared(sample: Sample, most: int) -> Compared | str:
     texts = [sample.texts[row] for row in held.tolist()]
     table = counted(texts)
     figures = {name: table[name].cast(float).to_numpy() for name in ("words per sentence", "long words")}
-    if "_solved" in sample.frame.columns:
+    if "_solved" in sample.frame.columns and sample.of != "raw":  # only accepted rows are solved
         figures["pass rate"] = sample.frame["_solved"].fill_null(math.nan).to_numpy()[held].astype(np.float64)
     for name, known in (("rating", _rated(sample)), ("surprisal", read(sample)), ("IFD", instructed(sample))):
         if known:
             figures[name] = np.array([known.get(row, math.nan) for row in held.tolist()])
     own, words = asked[held], table["words"].cast(float).to_numpy()
     hardest = own == own.max(initial=-math.inf)
-    return Compared(held, own, hardest, words, figures, _leaves(sample, held), note)
+    noise = sample.ratings.noise(sample.seed) if sample.ratings is not None and "rating" in figures else ""
+    return Compared(held, own, hardest, words, figures, _leaves(sample, held), note, noise)
 
 
 def _leaves(sample: Sample, rows: Places) -> list[str]:

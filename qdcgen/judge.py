@@ -67,7 +67,8 @@ def _path(recipe: Recipe, label: str, name: str) -> Path:
 def faults(recipe: Recipe) -> list[Fault]:
     """What is wrong with the files of filters, as `check` tells it; no model is asked."""
     found = []
-    for number, entry in enumerate(recipe.filters):
+    for entry in recipe.filters:
+        number = entry.at
         if type(entry.part).read is Filter.read:
             continue
         try:

@@ -114,12 +114,18 @@ def attempts(
 
 
 def shortfall(
-    given_up: pl.DataFrame, tried: pl.DataFrame, taxonomies: Mapping[str, Taxonomy], most: int = 8
+    given_up: pl.DataFrame,
+    tried: pl.DataFrame,
+    taxonomies: Mapping[str, Taxonomy],
+    most: int = 8,
+    *,
+    candidates: int | None = None,
 ) -> list[str]:
     """The regions that stayed short, worst first, and what became of their candidates, in words.
 
     `cards/lost + angry: 3 rows short; of 9 candidates 8 rejected by landed, 1 failed`. `given_up` has node ids in the
-    taxonomies' columns, `tried` has paths.
+    taxonomies' columns, `tried` has paths. `candidates` is how many each row may have: where fewer were made of a
+    region, and none kept, it says that it was given up.
     """
     if not given_up.height:
         return []
@@ -132,14 +138,16 @@ def shortfall(
         paths = {axis: taxonomies[axis].by_id[row[axis]].path for axis in axes if row[axis] is not None}
         here = tried.filter([pl.col(axis) == path for axis, path in paths.items()])
         rows = "row" if row["_short"] == 1 else "rows"
-        found.append(f"{' + '.join(paths.values())}: {row['_short']} {rows} short{_fates(here)}")
+        early = candidates is not None and 0 < here.height < candidates * row["_short"]
+        early = early and here.filter(pl.col("_state").is_in(["accepted", "surplus"])).is_empty()
+        found.append(f"{' + '.join(paths.values())}: {row['_short']} {rows} short{_fates(here, early=early)}")
     if counted.height > most:
         found.append(f"and {counted.height - most} more regions")
     return found
 
 
-def _fates(tried: pl.DataFrame) -> str:
-    """`; of 9 candidates 8 rejected by landed, 1 failed`."""
+def _fates(tried: pl.DataFrame, *, early: bool) -> str:
+    """`; of 9 candidates 8 rejected by landed, 1 failed`, or `, given up after 9 candidates, none kept: 9 failed`."""
     if tried.is_empty():
         return "; never asked for"
     said = []
@@ -148,7 +156,8 @@ def _fates(tried: pl.DataFrame) -> str:
     ):
         said.append(f"{count} rejected by {by}" if state in ("rejected", "duplicate") else f"{count} {state}")
     candidates = "candidate" if tried.height == 1 else "candidates"
-    return f"; of {tried.height} {candidates} {', '.join(said)}"
+    what = f", given up after {tried.height} {candidates}, none kept:" if early else f"; of {tried.height} {candidates}"
+    return f"{what} {', '.join(said)}"
 
 
 def lines(

@@ -165,7 +165,8 @@ class Line:
                     self.wanted = rounds.wanted(store, recipe)
         except (ModelRefused, Incomplete) as error:
             self.exit_code = error.exit_code
-            self.remarks.append(f"{error}. Everything finished is saved; run again to go on.")
+            if self.stopped_by is None or not isinstance(error, Stopped):  # that is said below
+                self.remarks.append(f"{error}. Everything finished is saved; run again to go on.")
         finally:
             await self.models.close()
         if waiting:
@@ -199,8 +200,10 @@ class Line:
             bounds = f"{target.candidates} candidates each" + (
                 f" and {target.attempts} in all" if target.attempts is not None else ""
             )
-            self.remarks.append(f"{short} of {self.wanted.rows} rows short within {bounds}:")
-            self.remarks += [f"  {words}" for words in ledger.shortfall(owed.given_up, tried, self.recipe.taxonomies)]
+            regions = ledger.shortfall(owed.given_up, tried, self.recipe.taxonomies, candidates=target.candidates)
+            fewer = ", fewer where none was kept" if any(", given up after " in words for words in regions) else ""
+            self.remarks.append(f"{short} of {self.wanted.rows} rows short within {bounds}{fewer}:")
+            self.remarks += [f"  {words}" for words in regions]
             more = rounds.short_of_bands(self.store, self.recipe, tried, self.wanted.rows)
             self.remarks += [f"  {words}" for words in more]
         if owed.left_out:
@@ -388,9 +391,9 @@ class Line:
             drop = [*names, *(name for name in (STANDING,) if name in store.files and name not in files)]
             store.commit(files, drop=tuple(drop), by=".".join(ours[:alike]))
             after = [label for label, _ in self.recipe.judges[alike:]]
-            self.judged_anew = (
-                f"filters changed: judged again by {', '.join(after)}" if after else "a filter was taken out"
-            )
+            gone = max(len(one) for one in told) - alike
+            taken = "a filter was taken out" if gone == 1 else f"{gone} filters were taken out"
+            self.judged_anew = f"filters changed: judged again by {', '.join(after)}" if after else taken
             self.say(self.judged_anew)
         if STANDING in store.files:
             table = store.table(STANDING)

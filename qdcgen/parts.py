@@ -518,6 +518,9 @@ class Metric(Part):
     """Whether its figures move with the length of texts, so that compared populations are cut to equal words for it."""
     gates: ClassVar[tuple[str, ...]] = ()
     """Keys of its measures that a recipe's gates may bound, as `measure.speaking_of` reads them."""
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Gate → what a recipe must have for it to be measured at all: keys such as `measure.solver`, or what `NEEDED` in
+    qdcgen/scrutiny.py knows; `… or …` where one of them does. A gate that is not here is measured in every run."""
 
     def measure(self, sample: Sample) -> list[Measure]:
         """The measures, each with n and interval; value None with a note where n is too small. Never raises on size."""

@@ -125,7 +125,8 @@ def _remarks(found: Ratings) -> Iterable[str]:
     if len(sizes) > 1:
         yield (
             f"the scores of {found.critic} join only {max(sizes):,} of {len(found.texts):,} texts by comparisons; the "
-            "others are left out of the ratings"
+            "others are left out of the ratings; raise measure.complexity.appearances, or name a critic that answers "
+            "more batches in the form it is asked for"
         )
 
 

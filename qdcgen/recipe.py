@@ -45,6 +45,8 @@ class Entry(NamedTuple):
 
     name: str
     part: Any
+    at: int = 0
+    """Its place in the list that the recipe writes, faulty ones counted too: where faults are told of."""
 
 
 class Price(Settings):
@@ -590,7 +592,8 @@ def loads(
     scrutiny.check(recipe, marked, faults, sound)
     if faults:
         raise RecipeError(faults)
-    return recipe.model_copy(update={"notes": (*recipe.notes, *scrutiny.own_critics(recipe))})
+    notes += [*scrutiny.own_critics(recipe), *scrutiny.between_bands(recipe)]
+    return recipe.model_copy(update={"notes": tuple(notes)})
 
 
 def rooted(recipe: Recipe, grown: Mapping[str, Taxonomy]) -> Recipe:
@@ -752,7 +755,7 @@ def _listed_parts(marked: strict_yaml.Marked, data: dict[str, Any], key: str, ki
     if not isinstance(said, list):
         return said
     found = [_part(marked, kind, value, (key, number), faults) for number, value in enumerate(said)]
-    return [entry for entry in found if entry is not None]
+    return [entry._replace(at=number) for number, entry in enumerate(found) if entry is not None]
 
 
 def _part(

@@ -51,6 +51,8 @@ def run_folder(where: Path) -> Path:
         from qdcgen.recipe import load
 
         folder = Path("runs") / load(where).name
+    elif not where.exists():
+        raise UsageError(f"{where}: no such folder; expected a run folder (runs/<name>) or a recipe (*.yaml)")
     elif not where.is_dir():
         raise UsageError(f"{where}: expected a run folder (runs/<name>) or a recipe (*.yaml)")
     if not (folder / "manifest.json").is_file():
@@ -107,12 +109,26 @@ def review(
         report = _labelled(store, recipe_at(store, where)) if LABELS in store.files else stored(store)
     else:
         report = of_run(store, recipe_at(store, where), "", ask=False)
+    if differing := _differing(store, where):
+        said = f"{where} has other {differing} than the recipe that this run was made with, {store.folder}/recipe.yaml"
+        report = replace(report, remarks=[f"{said}: these figures are of the latter", *report.remarks])
     if REJUDGING in store.files:
         said = "filters changed and rows are being judged again: these figures are of before; qdcgen run goes on"
         report = replace(report, remarks=[said, *report.remarks])
     if pairs is not None:
         report = _with_classes(report, store, recipe_at(store, where), pairs)
     return _with_audit(report, store)
+
+
+def _differing(store: Store, where: Path) -> str:
+    """The keys in which a recipe's file says something else than the recipe that the run was made with, in words."""
+    if not where.is_file() or "recipe.yaml" not in store.files:
+        return ""
+    from qdcgen import strict_yaml
+
+    here = strict_yaml.parse(where.read_bytes(), str(where)).data
+    made = strict_yaml.parse(store.bytes("recipe.yaml"), str(store.folder / "recipe.yaml")).data
+    return ", ".join(key for key in {**here, **made} if here.get(key) != made.get(key))
 
 
 def recipe_at(store: Store, where: Path) -> Recipe:
@@ -375,8 +391,19 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
 
 
 def _alarms(measures: Sequence[Measure]) -> Iterator[str]:
-    """What the metric `templates` warns of, about rows that are kept or are from elsewhere."""
+    """What the metric `templates` warns of, about rows that are kept or from elsewhere; and readings of no worth."""
+    from qdcgen.bradley_terry import NOISY
+
     for one in measures:
+        if one.name == "rating reliability" and one.value is not None and one.value < NOISY:
+            yield (
+                f"the critic's ratings agree with themselves at ρ = {one.value:.2f}, which is too noisy to use: what "
+                "rests on them is left out; raise measure.complexity.appearances, or name another model"
+            )
+        if one.name == "reader accuracy" and one.value is not None and one.interval and one.control is not None:
+            said = f"the reader tells the nodes of {one.axis} right on {one.value:.1%} of rows, by chance"
+            if one.interval[0] <= one.control:
+                yield f"{said} {one.control:.1%}: it is no better than chance, and where texts landed says nothing"
         if one.name in {"templated texts", "foreseen words"} and one.of not in {"raw", "anchor"}:
             said = one.note.removeprefix("alarm: ")
             if said != one.note:

@@ -171,13 +171,15 @@ def wanted(store: Store, recipe: Recipe) -> Wanted:
 
     Drawn from one plan: those below the target. Drawn from several, because regions were added or taken out on the
     way: all whose region can still be drawn, also beyond the target where a new leaf brought more; only when the target
-    is lower than it was are they cut to it.
+    is lower than it was are they cut to it. With bands of difficulty a lower target keeps the share of each.
     """
     target = recipe.target.rows
+    before = max((int(store.files[name].by.partition("/")[2]) for name in store.names("plan")), default=0)
+    if recipe.target.complexity is not None and target < before:
+        return Wanted(target, _by_bands(store, recipe, target))
     if _of_one_plan(store, recipe):
         return Wanted(target)
     valid = _valid(recipe, planned(store))
-    before = max(int(store.files[name].by.partition("/")[2]) for name in store.names("plan"))
     if target < before and target < valid.height:  # as the plan shares them out, what it does not name in slot order
         axes = list(recipe.taxonomies)
         shared = named(plan_of(recipe).slots(0, target), recipe).group_by(axes).len("_want")
@@ -187,6 +189,23 @@ def wanted(store: Store, recipe: Recipe) -> Wanted:
         )
         valid = marked.sort("_spare", "slot").head(target)
     return Wanted(max(target, valid.height), valid["slot"].sort())
+
+
+def _by_bands(store: Store, recipe: Recipe, target: int) -> pl.Series:
+    """The slots that a lower target keeps: each band's share of those that are filled, then what is owed, in order."""
+    settings = recipe.target.complexity
+    have = held(store, recipe, "~")
+    room = settings.quota(target) if settings is not None else {}
+    chosen, rest = [], []
+    for slot in _valid(recipe, planned(store))["slot"].to_list():
+        band = have.get(slot, "")
+        if room.get(band, 0):
+            room[band] -= 1
+            chosen.append(slot)
+        else:
+            rest.append(slot)
+    rest.sort(key=lambda slot: (slot in have, slot))
+    return pl.Series("slot", sorted([*chosen, *rest[: max(0, target - len(chosen))]]), dtype=pl.Int64)
 
 
 def _valid(recipe: Recipe, before: pl.DataFrame) -> pl.DataFrame:

@@ -246,7 +246,8 @@ def _conclude(store: Store, recipe: Recipe, line: Line, outcome: Outcome, *, beg
             f"{target - recipe.target.rows} rows more than target.rows: regions were added, and no accepted row leaves"
         )
     if surplus := counts.get("surplus", 0):
-        outcome.remarks.append(f"{surplus} rows that were kept are not needed for this target; they stay in rejected/")
+        why = "stand in slots that other rows filled" if accepted < target else "are not needed for this target"
+        outcome.remarks.append(f"{surplus} rows that were kept {why}; they stay in rejected/")
     if outcome.exit_code in (0, 3) and not line.made_now and line.judged_anew:
         outcome.remarks.append(f"{line.judged_anew}; {store.folder}/data: {accepted} of {target} rows accepted")
     elif outcome.exit_code in (0, 3) and not line.made_now:

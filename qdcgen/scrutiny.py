@@ -6,7 +6,7 @@ Nothing here raises: faults are collected, so that all are told at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from qdcgen import conditions, parts, taxonomy, template
@@ -15,7 +15,7 @@ from qdcgen.parts import Scene
 from qdcgen.rows import Taxonomy
 from qdcgen.strict_yaml import Marked, Path, dotted
 
-__all__ = ["EXPECTED_BOUND", "Bound", "Checked", "Gate", "bound", "check", "gates", "own_critics"]
+__all__ = ["EXPECTED_BOUND", "Bound", "Checked", "Gate", "between_bands", "bound", "check", "gates", "own_critics"]
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 RESERVED = frozenset(
@@ -158,6 +158,54 @@ def gates(recipe: Checked, marked: Marked, faults: list[Fault]) -> Iterator[Gate
                 faults.append(marked.fault(path, f"{dotted(path)}: {error}"))
 
 
+def _numbers(layer: Any) -> bool:
+    kinds = layer.column()
+    return bool({"Int64", "Float64"} & {*(kinds.values() if isinstance(kinds, Mapping) else (kinds,))})
+
+
+NEEDED: dict[str, Callable[[Checked], bool]] = {
+    "an embedded model": lambda recipe: any(one.model.startswith("embedded") for one in recipe.models.values()),
+    "a step complexify": lambda recipe: any(entry.name == "complexify" for entry in recipe.generate),
+    "a step correct": lambda recipe: any(entry.name == "correct" for entry in recipe.generate),
+    "a layer models": lambda recipe: any(entry.name == "models" for entry in recipe.layers.values()),
+    "a layer of numbers": lambda recipe: any(_numbers(entry.part) for entry in recipe.layers.values()),
+    "a second axis": lambda recipe: len(recipe.taxonomy) + len(recipe.layers) >= 2,  # noqa: PLR2004
+    "a third axis": lambda recipe: len(recipe.taxonomy) + len(recipe.layers) >= 3,  # noqa: PLR2004
+}
+"""What a gate may need that is no single key → whether a recipe has it."""
+
+
+def _has(recipe: Checked, need: str) -> bool:
+    """Whether the recipe has what `Metric.needs` says in these words."""
+    if " or " in need:
+        return any(_has(recipe, one) for one in need.split(" or "))
+    if need in NEEDED:
+        return NEEDED[need](recipe)
+    found: Any = recipe
+    for key in need.split("."):
+        found = getattr(found, key) if found else None
+    return bool(found) if isinstance(found, (Mapping, Sequence)) else found is not None  # no labels are none
+
+
+def _check_gates(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
+    """Every gate has something that measures it: known before a call is paid for, and not when rows are there."""
+    needs: dict[tuple[str, str], tuple[str, ...]] = {}
+    for part in parts.names("metrics"):
+        metric: Any = parts.find("metrics", part)
+        needs |= {(metric.table, gate): wanted for gate, wanted in metric.needs.items()}
+    bands = recipe.target.complexity
+    for table, bounds in recipe.gates.items():
+        for name in bounds:
+            path: Path = ("gates", table, name)
+            lacking = [need for need in needs.get((table, name), ()) if not _has(recipe, need)]
+            if lacking:
+                message = f"{dotted(path)}: nothing measures it: add {' and '.join(lacking)}"
+                faults.append(marked.fault(path, message, at_key=True))
+            elif table == "complexity" and name in BANDS and bands is not None and name not in bands.order:
+                message = f"nothing measures it: target.complexity has the bands {', '.join(bands.order)}"
+                faults.append(marked.fault(path, f"{dotted(path)}: {message}", at_key=True))
+
+
 def _bands_named(marked: Marked) -> list[str]:
     """Bands of difficulty as the recipe writes them, sound or not."""
     said = marked.data.get("target")
@@ -212,6 +260,16 @@ def own_critics(recipe: Checked) -> list[str]:
     return found
 
 
+def between_bands(recipe: Checked) -> list[str]:
+    """What to say where a figure may lie between two bands of difficulty, so that a row with it is of no use."""
+    bands = recipe.target.complexity
+    gaps = bands.gaps if bands is not None else ()
+    if not gaps:
+        return []
+    what = bands.by.replace("_", " ")
+    return [f"target.complexity: a row with {what} {', '.join(gaps)} is in no band, and will be turned down"]
+
+
 # ── names ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -242,6 +300,8 @@ def check(recipe: Checked, marked: Marked, faults: list[Fault], sound: frozenset
         _check_measured(recipe, marked, faults)
     if {"target", "models", "taxonomy", "layers", "generate", "filters"} <= sound:
         _check_bands(recipe, marked, faults)
+    if {"models", "taxonomy", "layers", "generate", "target", "measure", "gates"} <= sound:
+        _check_gates(recipe, marked, faults)
 
 
 def _check_measured(recipe: Checked, marked: Marked, faults: list[Fault]) -> None:
@@ -367,7 +427,8 @@ def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault], *, steere
     for axis, entry in recipe.layers.items():
         ask(entry, ("layers", axis), Scene(drawn, {}, models, lambda source: set(template.names_in(source))))
         drawn[axis] = entry.part
-    for number, entry in enumerate(recipe.generate):
+    for entry in recipe.generate:
+        number = entry.at
         ask(entry, ("generate", number), scene())
         for field in entry.part.fills():
             if field in axes or not NAME.match(field) or field in RESERVED:
@@ -383,8 +444,8 @@ def _check_parts(recipe: Checked, marked: Marked, faults: list[Fault], *, steere
                 faults.append(_unusable(name, marked, ("generate", number, entry.name), taken=name not in RESERVED))
             added[name] = example
     added.clear()  # filters see rows, which have axes and fields
-    for number, entry in enumerate(recipe.filters):
-        ask(entry, ("filters", number), scene())
+    for entry in recipe.filters:
+        ask(entry, ("filters", entry.at), scene())
     _check_decided(recipe, marked, fields, faults)
 
 

@@ -101,29 +101,51 @@ def _calls(part: Any, recipe: Recipe) -> str:
     return f": up to {calls:g} call{'' if calls == 1 else 's'} a row" if calls else ""
 
 
+RECIPE = "recipe"
+"""What stands for all the keys of a recipe together, where a kind of part may be named."""
+
+
 def parts_text(kind: str | None, name: str | None) -> str:
-    """Every part with the first line of its docstring; one kind; or one part in full.
+    """Every part with the first line of its docstring; one kind; one part in full; or the keys of a recipe, or one.
 
     Raises:
-        UsageError, UnknownPart: there is no such kind or part.
+        UsageError, UnknownPart: there is no such kind, part or key.
     """
-    if kind is not None and kind not in parts.KINDS:
-        raise UsageError(
-            f"no kind of part called {kind!r}{nearest(kind, list(parts.KINDS))} (kinds: {', '.join(parts.KINDS)})"
-        )
+    kinds = [one for one in parts.KINDS if parts.names(one)]
+    if kind is not None and kind not in kinds:
+        return _key_text(kind, name, kinds)
     if kind is not None and name is not None:
         return part_text(kind, name)
     lines: list[str] = []
-    for shelf in [kind] if kind else parts.KINDS:
+    for shelf in [kind] if kind else kinds:
         known = parts.names(shelf)
-        if not known:
-            lines += [f"{shelf}\n  none installed"] if kind else []
-            continue
         width = max(len(one) for one in known)
         lines.append(shelf)
         lines += [f"  {one:<{width}}  {_summary(shelf, one)}" for one in known]
-    lines.append("\nqdcgen parts KIND NAME explains one")
+    lines.append("\nqdcgen parts KIND NAME explains one; qdcgen parts recipe explains every key of a recipe")
     return "\n".join(lines)
+
+
+def _key_text(said: str, below: str | None, kinds: list[str]) -> str:
+    """`recipe`: every key; `recipe measure` or `measure`: one of them."""
+    from qdcgen import reference
+
+    keys = reference.known()
+    if said == RECIPE and below is None:
+        return "\n\n".join(reference.section(key) for key in keys)
+    key = below if said == RECIPE and below is not None else said
+    if key in keys and (below is None or said == RECIPE):
+        return reference.section(key)
+    if key in keys:
+        raise UsageError(f"parts {key} {below}: a key of a recipe stands alone; type: qdcgen parts {key}")
+    if said == RECIPE:
+        raise UsageError(f"no key of a recipe called {key!r}{nearest(key, keys)} (keys: {', '.join(keys)})")
+    if homes := [kind for kind in kinds if said in parts.names(kind)]:
+        raise UsageError(f"{said!r} is no kind of part; type: {' or '.join(f'qdcgen parts {k} {said}' for k in homes)}")
+    raise UsageError(
+        f"no kind of part called {said!r}{nearest(said, [*kinds, RECIPE, *keys])} (kinds: {', '.join(kinds)}; "
+        "qdcgen parts recipe explains every key of a recipe)"
+    )
 
 
 def _summary(kind: str, name: str) -> str:
@@ -132,24 +154,20 @@ def _summary(kind: str, name: str) -> str:
 
 def part_text(kind: str, name: str) -> str:
     """One part: its docstring, then each setting with type, default and meaning."""
+    from qdcgen.reference import plain
+
     part = parts.find(kind, name)
     lines = [f"{kind[:-1]} {name}", "", inspect.cleandoc(part.__doc__ or "")]
     if part.model_fields:
         lines += ["", "settings"]
     for key, field in part.model_fields.items():
         default = (
-            "required" if field.is_required() else f"default {_plain(field.get_default(call_default_factory=True))}"
+            "required" if field.is_required() else f"default {plain(field.get_default(call_default_factory=True))}"
         )
         short = "; the bare value" if key == part.short else ""
         lines.append(f"  {field.alias or key} ({default}{short})")
         lines.append(f"      {field.description or ''}")
     return "\n".join(lines)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):  # asked first: 1 equals True
-        return "true" if value else "false"
-    return "none" if value is None or value == () else str(value)
 
 
 def read_files(recipe: Recipe) -> None:

@@ -42,10 +42,6 @@ def read(path: Path) -> pl.DataFrame:
         ".csv": _commas,
         ".tsv": _tabs,
     }
-    ending = path.suffix.lower()
-    if ending not in readers:
-        message = f"{path}: cannot read {ending or 'a file without an ending'}; expected one of {', '.join(readers)}"
-        raise UsageError(message + nearest(ending, list(readers)))
     if not path.exists():
         near = nearest(path.name, sorted(p.name for p in path.parent.iterdir())) if path.parent.is_dir() else ""
         message = f"{path}: no such file{near}"
@@ -53,6 +49,10 @@ def read(path: Path) -> pl.DataFrame:
     if path.is_dir():
         message = f"{path}: is a folder; name one file in it"
         raise UsageError(message)
+    ending = path.suffix.lower()
+    if ending not in readers:
+        message = f"{path}: cannot read {ending or 'a file without an ending'}; expected one of {', '.join(readers)}"
+        raise UsageError(message + nearest(ending, list(readers)))
     size = path.stat().st_size
     if size > MAX_BYTES:
         message = f"{path}: {size / 2**30:.1f} GiB, and at most {MAX_BYTES // 2**30} GiB are read at once; split it"

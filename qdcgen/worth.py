@@ -112,6 +112,10 @@ class Worth(NamedTuple):
     filter: str
     labels: int
     """Labelled rows among those that it saw."""
+    said_no: int
+    """Of these: it said no to."""
+    bad: int
+    """Of these: bad, as people say."""
     right_when_no: Estimate
     right_when_yes: Estimate
     caught: Estimate
@@ -167,10 +171,12 @@ def worth(strata: Sequence[Stratum], filters: Sequence[str], seed: int) -> list[
         no = np.array([at == place for at in places], dtype=bool)
         seen = np.array([at >= place for at in places], dtype=bool)
         labels = sum(one.labels for one, there in zip(known, seen, strict=True) if there)
+        said_no = sum(one.labels for one, there in zip(known, no, strict=True) if there)
+        bad = sum(int((one.good == 0).sum()) for one, there in zip(known, seen, strict=True) if there)
         reason = _silent(known, no, seen)
         if reason:
             nothing: Estimate = (None, None)
-            found.append(Worth(name, labels, nothing, nothing, nothing, nothing, nothing, reason))
+            found.append(Worth(name, labels, said_no, bad, nothing, nothing, nothing, nothing, nothing, reason))
             continue
         of = _figures(shares[None, :], sizes[None, :], no, seen)
         drawn = _figures(good, rows, no, seen)
@@ -187,8 +193,8 @@ def worth(strata: Sequence[Stratum], filters: Sequence[str], seed: int) -> list[
             note = f"too few to tell: none of {labels} labelled rows is "
             note += "bad, so there was nothing to catch" if said == {True} else "good, so there was nothing to keep"
         else:
-            note = _verdict(closed, labels)
-        found.append(Worth(name, labels, no_right, yes_right, caught, gap, closed, note))
+            note = _verdict(closed, labels, int(sizes[seen].sum()))
+        found.append(Worth(name, labels, said_no, bad, no_right, yes_right, caught, gap, closed, note))
     return found
 
 
@@ -230,7 +236,8 @@ def _silent(known: Sequence[Stratum], no: NDArray[np.bool_], seen: NDArray[np.bo
     return ""
 
 
-def _verdict(closed: Estimate, labels: int) -> str:
+def _verdict(closed: Estimate, labels: int, rows: int) -> str:
+    """What a filter that saw so many rows is worth in words."""
     value, between = closed
     if value is None or between is None:
         return f"too few to tell: hardly any of {labels} labelled rows is bad, so there was nothing to catch"
@@ -244,7 +251,9 @@ def _verdict(closed: Estimate, labels: int) -> str:
         return "no measurable value"
     more = math.ceil(labels * ((half / ENOUGH) ** 2 - 1))
     rounded = math.ceil(more / 10 ** max(0, len(str(more)) - 2)) * 10 ** max(0, len(str(more)) - 2)
-    return f"too few to tell: about {rounded:,} more labels would do"
+    said = f"too few to tell: about {rounded:,} more labels would do"
+    left = max(0, rows - labels)
+    return said if more <= left else f"{said}, more than there are rows ({left:,} that it saw have none)"
 
 
 # ── shares of good rows ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -87,6 +87,7 @@ LEVELS = {
         "publish",
         "ratings",
         "readers",
+        "reference",
         "refresh",
         "rounds",
         "schema",

@@ -124,6 +124,41 @@ def test_the_order_of_bands_is_that_of_their_bounds():
 
 
 @pytest.mark.parametrize(
+    ("by", "low", "high", "gaps"),
+    [
+        ("words", "< 20", ">= 20", ()),
+        ("words", "< 20", "> 20", ("20",)),
+        ("words", "<= 20", "21..40", ()),
+        ("words", "1..20", "> 30", ("21 to 30",)),
+        ("words_per_sentence", "< 20", "> 20", ("of 20",)),
+        ("words_per_sentence", "<= 12.5", "20..40", ("12.5 to 20",)),
+        ("grade", "< 3", ">= 7", ("3", "4", "5", "6")),
+        ("grade", "2..6", "7..9", ("1", "10")),
+    ],
+)
+def test_figures_between_two_bands_are_known(by, low, high, gaps):
+    assert Complexity(by=by, bands={"easy": low, "hard": high}, shares={"easy": 1, "hard": 1}).gaps == gaps
+
+
+def test_check_says_that_rows_between_two_bands_are_of_no_use(tmp_path, qdcgen):
+    said = "target.complexity: a row with words 20 to 29 is in no band, and will be turned down"
+    for old, new, told in (('"20..40"', '"20..40"', False), ('"20..40"', '"30..40"', True)):
+        (tmp_path / "banded.yaml").write_text(RECIPE.format(url="http://127.0.0.1:1", rows=40).replace(old, new))
+        done = qdcgen("check", "banded.yaml")
+        assert done.returncode == 0, done.stderr
+        assert (said in done.stdout + done.stderr) is told
+
+
+def test_shares_may_be_written_as_percentages():
+    bands = {"easy": "< 20", "medium": "20..40", "hard": "> 40"}
+    one = Complexity(by="words", bands=bands, shares={"easy": "30%", "medium": "33.3 %", "hard": 0.367})
+    assert one.shares == {"easy": 0.3, "medium": 0.333, "hard": 0.367}
+    assert one.quota(1_000) == {"easy": 300, "medium": 333, "hard": 367}
+    with pytest.raises(ValueError, match="expected a number, found '30'"):
+        Complexity(by="words", bands=bands, shares={"easy": "30", "medium": 1, "hard": 1})
+
+
+@pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ('"< 20"', '"< 21"', r"bands easy \(< 21\) and medium \(20..40\) overlap"),
@@ -253,7 +288,8 @@ def test_a_smaller_target_then_the_larger_one_again(banded, server):
     server.answer = careless
     _, large = banded(rows=60)
     _, small = banded(rows=30)
-    assert small.equals(large.head(30))
+    assert bands_of(small) == {"easy": 9, "medium": 15, "hard": 6}
+    assert set(small["_id"]) <= set(large["_id"])
     asked = server.asked
     outcome, again = banded(rows=60)
     assert outcome.exit_code == 0

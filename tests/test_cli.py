@@ -6,19 +6,23 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
 
+from qdcgen import cli, parts, reference
+from qdcgen.schema import recipe_schema
 from qdcgen.testing import Server
 
 ROOT = Path(__file__).parent.parent
 TERMINAL = ROOT.parent / "shared/data/hostile_inputs/terminal.jsonl"
-KINDS = "(kinds: layers, steps, filters, metrics, embedders, executors, exporters)"
+KINDS = "(kinds: layers, steps, filters, metrics, embedders, executors; qdcgen parts recipe explains every key of a recipe)"
 ENDINGS = ".csv, .json, .jsonl, .ndjson, .parquet, .tsv"
 LISTS = "(qdcgen parts filters lists them)"
 COMMANDS = ["init", "check", "plan", "preview", "run", "status", "report", "parts", "schema", "verify"]
@@ -72,12 +76,21 @@ def test_every_command_explains_itself_with_an_example(qdcgen, command):
         (["chek"], "No such command 'chek'. Did you mean 'check', 'schema'?\nhelp: qdcgen --help\n"),
         (["check"], "Missing argument 'RECIPE'.\nhelp: qdcgen check --help\n"),
         (["check", "--foo", "r.yaml"], "No such option: --foo\nhelp: qdcgen check --help\n"),
-        (["check", "r.yaml", "--set"], "Option '--set' requires an argument.\nhelp: qdcgen --help\n"),
+        (["check", "r.yaml", "--set"], "Option '--set' requires an argument.\nhelp: qdcgen check --help\n"),
         (["schema", "more"], "Got unexpected extra argument(s) (more)\nhelp: qdcgen schema --help\n"),
         (["check", "r.yaml"],
          "r.yaml: No such file or directory; expected a recipe (qdcgen init writes one to start from)\n"),
         (["check", "."], ".: Is a directory; expected a recipe (qdcgen init writes one to start from)\n"),
-        (["status", "none"], "none: expected a run folder (runs/<name>) or a recipe (*.yaml)\n"),
+        (["label", "r", "--to"], "Option '--to' requires an argument.\nhelp: qdcgen label --help\n"),
+        (["status", "none"], "none: no such folder; expected a run folder (runs/<name>) or a recipe (*.yaml)\n"),
+        (["audit", "none"],
+         "none: no such file or folder; expected a recipe (*.yaml) or a run folder (runs/<name>)\n"),
+        (["report", "d.csv", "--json", "--markdown"],
+         ("Invalid value for --markdown: one of the two: --json is a document, --markdown its tables\n"
+          "help: qdcgen report --help\n")),
+        (["parts", "length"], "'length' is no kind of part; type: qdcgen parts filters length\n"),
+        (["parts", "measure", "solver"],
+         "parts measure solver: a key of a recipe stands alone; type: qdcgen parts measure\n"),
         (["verify", "."], ".: no run here (no manifest.json); qdcgen run makes one\n"),
         (["status", "."], ".: no run here (no manifest.json); qdcgen run makes one\n"),
         (["report", "."], ".: no run here (no manifest.json); qdcgen run makes one\n"),
@@ -227,7 +240,50 @@ def test_the_exit_code_says_how_a_run_ended(qdcgen, small, server):
     assert qdcgen("run", "small.yaml", "--out", "out0").returncode == 1
 
 
+@pytest.mark.parametrize("arguments", [("preview", "-n", "9"), ("plan", "--estimate")])
+def test_a_ctrl_c_is_never_silent(small, server, arguments):
+    server.latency = 5
+    command, *more = arguments
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from qdcgen.cli import main; main()", command, str(small), *more], cwd=small.parent,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not server.asked and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, ("", "interrupted\n"))
+
+
+def test_a_ctrl_c_before_anything_is_done_says_so_too(monkeypatch, capsys):
+    def interrupted(_kind, _name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qdcgen.start.parts_text", interrupted)
+    monkeypatch.setattr(sys, "argv", ["qdcgen", "parts"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+
+
 # ── report ──
+
+
+def test_report_says_where_the_recipe_given_is_not_that_of_the_run(qdcgen, done):
+    other = done / "other.yaml"
+    other.write_text("# with a comment\n" + (done / "small.yaml").read_text())
+    assert "made with" not in qdcgen("report", "other.yaml", cwd=done).stdout
+    other.write_text((done / "small.yaml").read_text().replace("rows: 40", "rows: 50"))
+    shown = " ".join(qdcgen("report", "other.yaml", cwd=done).stdout.split())
+    assert "other.yaml has other target than the recipe that this run was made with, runs/small/recipe.yaml" in shown
+
+
+def test_an_anchor_that_is_not_there_is_called_so(qdcgen, tmp_path):
+    table(tmp_path)
+    ended = qdcgen("report", "d.csv", "--anchor", "nofile")
+    assert (ended.returncode, ended.stderr) == (2, "nofile: no such file\n")
 
 
 def test_report_reads_any_table_in_three_forms(qdcgen, tmp_path):
@@ -280,6 +336,51 @@ def test_parts_lists_all_one_kind_or_one_part(qdcgen):
     one = qdcgen("parts", "filters", "length").stdout
     assert one.startswith("filter length\n\nKeeps rows whose field has between")
     assert "  min_words (default 1; the bare value)\n      Fewest words.\n" in one
+
+
+def test_parts_explains_every_key_of_a_recipe(qdcgen):
+    whole = qdcgen("parts", "recipe")
+    assert (whole.returncode, whole.stderr) == (0, "")
+    for words in (
+        "\nbelow measure.solver: ", "\n  tries (whole number, at least 2, at most 64; default 8)\n",
+        "\nbelow target.complexity: ", "\nbelow models.<alias>.price: ", "\nbelow taxonomy.<axis>.grow: ",
+        "\n  from (text, at most 4,000 letters; required)\n", "\n    near_duplicates: near_duplicates, exact_repeats\n",
+    ):  # fmt: skip
+        assert words in whole.stdout
+    one = qdcgen("parts", "target")
+    assert one.stdout.startswith("target (mapping, below; required)\n    How many rows.\n\nbelow target: ")
+    assert one.stdout == qdcgen("parts", "recipe", "target").stdout
+    assert one.stdout.strip() in whole.stdout
+    assert "\nexecutors\n" in (every := qdcgen("parts").stdout)
+    assert "exporters" not in every
+
+
+def test_the_reference_of_recipes_leaves_out_no_key_and_knows_every_gate():
+    whole = "\n".join(reference.section(key) for key in reference.known())
+    keys = [found[1] for found in re.finditer(r"^(?:  )?([a-z_]+) \(", whole, re.MULTILINE)]
+    definitions = recipe_schema()["$defs"]
+    records = ("Alias", "Price", "Source", "Growing", "Strategy", "Target", "Complexity", "Measuring", "Anchor",
+               "Landing", "Rating", "Solver", "Instructed")  # fmt: skip
+    expected = [key for name in records for key in definitions[name]["properties"]] + list(recipe_schema()["properties"])
+    assert sorted(keys) == sorted(expected)
+    gates = reference.section("gates")
+    for name in parts.names("metrics"):
+        assert all(re.search(rf"\b{gate}\b", gates) for gate in parts.find("metrics", name).gates)
+    assert set(reference.SHORT) <= set(re.findall(r"[a-z_.<>]+", whole)) | {
+        "taxonomy.<axis>.grow", "measure.text", "measure.solver.question", "measure.ifd.question", "gates",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "short",
+    ["taxonomy.topic=[a, b]", "strategies=[[topic, tone]]", "measure.text=message", "measure.text=[message]",
+     "measure.landing=writer", "measure.complexity=writer", "measure.anchor=d.jsonl",
+     "measure.solver={model: writer, question: message, answer: urgency}", "taxonomy.topic={grow: kinds of trouble}"],
+)  # fmt: skip
+def test_short_forms_that_the_reference_tells_are_read(qdcgen, small, tmp_path, short):
+    table(tmp_path)
+    ended = qdcgen("check", small, "--set", short)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_schema_is_one_json_document_without_internal_keys(qdcgen):

@@ -230,6 +230,11 @@ def test_a_signal_leaves_the_terminal_as_it_was(made, number):
     terminal.screen("row 1 of")
     assert not termios.tcgetattr(other)[3] & termios.ECHO
     os.kill(terminal.pid, number)
+    said = b""
+    while b"saved" not in said:
+        assert select.select([terminal.fd], [], [], 30)[0], said
+        said += os.read(terminal.fd, 65536)
+    assert b"interrupted; every label given so far is saved" in said
     assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 128 + number
     assert termios.tcgetattr(other) == before
     os.close(other)

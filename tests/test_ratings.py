@@ -153,15 +153,18 @@ def test_a_critic_that_scores_by_chance_is_said_to_be_too_noisy(made):
     def chance(texts):
         return {number: hash(("".join(texts.values()), number)) % 100 + 1 for number in texts}
 
-    found = figures(made(chance).report)
+    report = made(chance).report
+    found = figures(report)
     assert found["rating reliability", ""].value < 0.5
     assert re.match(
         r"this critic's ratings agree with themselves at ρ = -?0\.\d\d: too noisy to use",
         found["rating reliability", ""].note,
     )
-    low, high = found["rated harder", ""].interval
-    assert low < 0.3
-    assert high > -0.3
+    for name in ("rated harder", "rated harder at equal length", "asked against rating"):
+        assert found[name, ""].value is None
+        assert found[name, ""].note.startswith("the critic's ratings are too noisy: ρ = ")
+    (said,) = [remark for remark in report.remarks if "too noisy to use" in remark]
+    assert "what rests on them is left out" in said
 
 
 def test_anchors_put_two_runs_on_one_scale(made, tmp_path):

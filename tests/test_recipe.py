@@ -381,6 +381,14 @@ def test_all_faults_are_told_at_once_and_none_that_only_follow_from_another():
     ]
 
 
+def test_a_fault_of_a_filter_stands_where_it_is_written_though_those_before_it_are_faulty():
+    listed = ["lenght", "length: {field: message, fild: x}", "schema", "length: {field: mesage}"]
+    text = changed("  - length: {field: message}", "\n".join(f"  - {one}" for one in listed))
+    assert [line.partition(": ")[::2] for line in told(text)][2:] == [
+        ("r.yaml:18:21", "filters.4.length.field: no field called 'mesage'; did you mean 'message'?")
+    ]
+
+
 FIELDS = "{message: string, urgency: [low, high]}"
 
 

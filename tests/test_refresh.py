@@ -195,7 +195,7 @@ def test_leaves_that_never_land_are_named_and_cost_no_more_than_the_bound(recipe
     assert data(tmp_path / "out").height == 40
     said = "\n".join(outcome.remarks)
     for leaf in ("pay a", "pin a", "fee a"):
-        assert f"{leaf}: 20 rows short; of 56 candidates 56 rejected by length" in said
+        assert f"{leaf}: 20 rows short, given up after 56 candidates, none kept: 56 rejected by length" in said
     assert server.asked == 40 + 3 * (20 + 9 * 4), "20 at first, then 4 probes in each of 9 rounds"
 
 

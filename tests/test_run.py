@@ -301,6 +301,7 @@ def test_a_signal_keeps_what_is_done_and_says_so(small, tmp_path, server, number
     _, said = process.communicate(timeout=30)
     assert process.returncode == code
     assert b"interrupted; everything finished is saved, run again to go on" in said
+    assert said.count(b"verything finished is saved") == 1
     assert json.loads((tmp_path / "out" / "run_results.json").read_text())["exit_code"] == code
     asked = server.asked
     assert journaled(tmp_path / "out") == asked, "a reply in flight at the signal was lost"

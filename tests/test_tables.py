@@ -82,11 +82,17 @@ def test_a_missing_file_an_unknown_ending_and_a_folder_are_usage_errors(tmp_path
     written(tmp_path / "data.jsonl", '{"a": 1}\n')
     with pytest.raises(UsageError, match=r"no such file; did you mean 'data\.jsonl'"):
         tables.read(tmp_path / "dta.jsonl")
+    written(tmp_path / "data.xlsx", "PK")
     with pytest.raises(UsageError, match=r"cannot read \.xlsx; expected one of \.parquet"):
         tables.read(tmp_path / "data.xlsx")
     (tmp_path / "f.csv").mkdir()
     with pytest.raises(UsageError, match="is a folder"):
         tables.read(tmp_path / "f.csv")
+
+
+def test_a_missing_file_without_an_ending_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none: no such file$"):
+        tables.read(tmp_path / "none")
 
 
 def test_mixed_numbers_load(tmp_path: Path) -> None:

@@ -268,6 +268,39 @@ def test_filters_that_compare_rows_are_not_judged_by_labels_of_single_rows():
     assert ("right when no", "duplicates") not in found
 
 
+def test_each_figure_of_a_filter_has_the_number_of_labels_that_it_is_a_share_of():
+    rows = [("critic", [("a", n % 4 == 0)], ("critic", 40, "x"), None) for n in range(8)]
+    rows += [("", [("a", n % 5 > 0)], ("", 60, "x"), None) for n in range(20)] + [("", None, None, None)] * 40
+    rows += [("critic", None, None, None)] * 32
+    found = measured(rows)
+    assert [found[name, "critic"].n for name in ("right when no", "right when yes", "bad rows caught", "gap")] == [
+        8,
+        20,
+        10,
+        28,
+    ]
+    assert found["right when no", "critic"].value == 0.75
+
+
+def test_more_labels_than_there_are_rows_are_not_asked_for_in_silence():
+    def told(rows):
+        good = np.array([1.0, 0.0] * 10)
+        strata = [Stratum(name, rows, good, np.ones(20)) for name in ("critic", "")]
+        return worth(strata, ["critic"], 0)[0].note
+
+    assert told(2_000).endswith(" more labels would do")
+    assert told(30).endswith(" more labels would do, more than there are rows (20 that it saw have none)")
+
+
+def test_surplus_rows_are_told_apart_from_accepted_ones():
+    rows = [("", [("a", True)], ("", 62, "x"), None)] * 15 + [("", None, None, None)] * 47
+    table = history(rows).with_columns(pl.Series("_state", ["accepted"] * 50 + ["surplus"] * 12))
+    found = Labelled().measure(Sample("kept", [], pl.DataFrame(), lambda: None, "", attempts=table, filters=["critic"]))
+    notes = {one.name: one.note for one in found}
+    assert notes["good among accepted"].startswith("by labels of people alone on 15 of 62 rows, 12 of them surplus; ")
+    assert notes["good among made"].startswith("by labels of people alone on 15 of 62 rows; ")
+
+
 def test_a_remark_names_what_is_worth_nothing():
     rows = [("critic", [("a", n % 2 == 0)], ("critic", 300, "x"), None) for n in range(300)]
     rows += [("", [("a", n % 2 == 0)], ("", 300, "x"), None) for n in range(300)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from itertools import zip_longest
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -12,7 +14,7 @@ from qdcgen.parts import UNDECIDED, Metric
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from qdcgen.parts import Sample
 
@@ -77,7 +79,8 @@ class Acceptance(Metric):
         for name in _order(sample.filters, by):
             reasons = by.get(name, [])
             unclear = sum(reason.startswith(UNDECIDED) for reason in reasons)
-            note = "; ".join(filter(None, (f"{unclear} undecided" * bool(unclear), _common(reasons, self.reasons))))
+            clear = [reason for reason in reasons if not reason.startswith(UNDECIDED)]
+            note = "; ".join(filter(None, (f"{unclear} undecided" * bool(unclear), _common(clear, self.reasons))))
             found.append(_share("rejected", len(reasons), reached, note, axis=name))
             reached -= len(reasons)
         return found
@@ -94,14 +97,63 @@ def _share(name: str, hits: int, n: int, note: str, axis: str = "") -> Measure:
     return Measure("quality", name, hits / n, n=n, interval=wilson(hits, n), of="raw", axis=axis, note=note)
 
 
-def _common(reasons: Sequence[str], most: int) -> str:
-    """The most common reasons with counts; figures and quoted words in them are left out, so that alike ones add up."""
-    import re
+NAMED = re.compile(r'\b[0-9a-f]{16}\b|"[^"]*(?:"|$)|(?<!\w)\'[^\']*\'(?!\w)')
+"""Names of rows and quoted words: no two reasons share them."""
+FIGURE = re.compile(r"\d+(?:\.\d+)?")
+FORMS = 3
+"""Reasons that differ in figures alone are told one by one up to so many of them, and together beyond."""
+TOLD = re.compile(r"; |: ")
 
-    figures = re.compile(r"\b[0-9a-f]{16}\b|\d+(?:\.\d+)?")
-    quoted = re.compile(r'"[^"]*(?:"|$)|(?<!\w)\'[^\']*\'(?!\w)')
-    plain = (quoted.sub("“…”", figures.sub("#", reason)) for reason in reasons)
-    shapes = Counter(shape if len(shape) <= SHOWN else f"{shape[: SHOWN - 1]}…" for shape in plain)
-    shapes.pop("", None)
-    ranked = sorted(shapes.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
-    return "; ".join(f"{count} × {shape}" for shape, count in ranked)
+
+def _common(reasons: Sequence[str], most: int) -> str:
+    """The most common reasons with counts: what only one row is about is left out, so that alike ones add up.
+
+    Of reasons with one beginning, up to the first colon or semicolon, the rest is left out where it is another on most
+    rows: there critics write what they found. Reasons that are all different are told by an example.
+    """
+    found: Counter[str] = Counter()
+    for shapes in _grouped(NAMED.sub("…", reason) for reason in reasons if reason).values():
+        found.update(shapes)
+    ranked = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+    if ranked and ranked[0][1] == 1 and len(found) > most:
+        return f"{len(found)} reasons, each another, e.g. {_clipped(ranked[0][0])}" if most else ""
+    return "; ".join(f"{count} × {_clipped(shape)}" for shape, count in ranked)
+
+
+def _grouped(reasons: Iterable[str]) -> dict[str, Counter[str]]:
+    """Beginning, without its figures → the reasons that begin so, as they are told, and how many of each."""
+    begun: dict[str, list[str]] = {}
+    for reason in reasons:
+        begun.setdefault(FIGURE.sub("#", TOLD.split(reason, maxsplit=1)[0]), []).append(reason)
+    return {head: Counter(_merged(list(map(_shortened, of)) if _differs(of) else of)) for head, of in begun.items()}
+
+
+def _differs(reasons: Sequence[str]) -> bool:
+    """Whether most of them go on in their own way after the beginning; after a semicolon figures count too."""
+    rest = [(TOLD.search(reason), reason) for reason in reasons]
+    ends = [reason[at.end() :] if at[0] == "; " else FIGURE.sub("#", reason[at.end() :]) for at, reason in rest if at]
+    return len(ends) > 1 and 2 * len(set(ends)) > len(ends)
+
+
+def _shortened(reason: str) -> str:
+    at = TOLD.search(reason)
+    return f"{reason[: at.end()]}…" if at else reason
+
+
+def _merged(reasons: Sequence[str]) -> Iterator[str]:
+    """Each reason, but where many differ in figures alone, with the span of those that differ: `3 to 19 words`."""
+    alike: dict[str, list[str]] = {}
+    for reason in reasons:
+        alike.setdefault(FIGURE.sub("#", reason), []).append(reason)
+    for of in alike.values():
+        if len(set(of)) <= FORMS:
+            yield from of
+            continue
+        figures = [sorted(set(said), key=float) for said in zip(*map(FIGURE.findall, of), strict=True)]
+        spans = [f"{said[0]} to {said[-1]}" if len(said) > 1 else said[0] for said in figures]
+        whole = "".join(map("".join, zip_longest(FIGURE.split(of[0]), spans, fillvalue="")))
+        yield from [whole] * len(of)
+
+
+def _clipped(shape: str) -> str:
+    return shape if len(shape) <= SHOWN else f"{shape[: SHOWN - 1]}…"

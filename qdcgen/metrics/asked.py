@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from qdcgen.hardness import compared, partial
+from qdcgen.hardness import ASKED, compared, partial
 from qdcgen.intervals import FEW
 from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -51,6 +54,16 @@ class Asked(Metric):
         "asked_against_ifd",
         "asked_against_ifd_at_equal_length",
     )
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(gates, (ASKED,)) | {
+        "asked_against_pass_rate": (ASKED, "measure.solver"),
+        "asked_against_pass_rate_at_equal_length": (ASKED, "measure.solver"),
+        "asked_against_rating": (ASKED, "measure.complexity"),
+        "asked_against_rating_at_equal_length": (ASKED, "measure.complexity"),
+        "asked_against_surprisal": (ASKED, "an embedded model"),
+        "asked_against_surprisal_at_equal_length": (ASKED, "an embedded model"),
+        "asked_against_ifd": (ASKED, "measure.ifd", "an embedded model"),
+        "asked_against_ifd_at_equal_length": (ASKED, "measure.ifd", "an embedded model"),
+    }
 
     texts: int = Field(default=5_000, ge=FEW, le=100_000)
     """Texts compared, at most, spread evenly over the sample."""
@@ -59,6 +72,8 @@ class Asked(Metric):
         """The correlations, or one measure that says why there are none."""
         import numpy as np
 
+        if sample.of == "anchor":  # nobody asked for real rows
+            return []
         told = compared(sample, self.texts)
         if isinstance(told, str):
             return [
@@ -74,6 +89,10 @@ class Asked(Metric):
             ]
         found = [self._one(sample, "words", told.asked, told.words, given=None, note=told.note)]
         for name, values in told.figures.items():
+            if name == "rating" and told.noise:
+                none = Measure("complexity", "", None, "Spearman ρ", (-1.0, 1.0), of=sample.of, note=told.noise)
+                found += [replace(none, name=f"asked against rating{end}") for end in ("", " at equal length")]
+                continue
             known = np.isfinite(values)
             asked, own, words = told.asked[known], values[known], told.words[known]
             found.append(self._one(sample, name, asked, own, given=None, note=told.note))

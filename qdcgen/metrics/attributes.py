@@ -14,7 +14,7 @@ from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -66,6 +66,10 @@ class Attributes(Metric):
 
     table: ClassVar[str] = "coverage"
     gates: ClassVar[tuple[str, ...]] = ("difference_from_anchor", "landed_difference_from_anchor")
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "difference_from_anchor": ("measure.anchor",),
+        "landed_difference_from_anchor": ("measure.anchor.labels",),
+    }
     short: ClassVar[str | None] = "texts"
 
     texts: int = Field(default=10_000, ge=FEW, le=1_000_000)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
+from qdcgen.hardness import ASKED
 from qdcgen.intervals import wilson
 from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 from qdcgen.scrutiny import BANDS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qdcgen.parts import Sample
 
 
@@ -28,6 +31,12 @@ class Bands(Metric):
 
     table: ClassVar[str] = "complexity"
     gates: ClassVar[tuple[str, ...]] = tuple(sorted(BANDS))
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "easy": ("target.complexity",),
+        "medium": ("target.complexity",),
+        "hard": (ASKED,),
+        "plain": (ASKED,),
+    }
 
     def measure(self, sample: Sample) -> list[Measure]:
         """One measure a band, easiest first; none where nobody was asked for one."""

@@ -12,7 +12,7 @@ from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import polars as pl
@@ -68,6 +68,7 @@ class BetweenModels(Metric):
 
     table: ClassVar[str] = "diversity"
     gates: ClassVar[tuple[str, ...]] = ("alike_between_models", "alike_within_models", "mixes_alike_between_models")
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(gates, ("a layer models",))
     short: ClassVar[str | None] = "mixes"
 
     mixes: int = Field(default=2_000, ge=FEW, le=100_000)

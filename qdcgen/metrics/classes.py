@@ -12,6 +12,8 @@ from qdcgen.rows import Measure
 from qdcgen.same import classes, numbered
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -23,7 +25,7 @@ class Classes(Metric):
 
     Needs pairs of texts that people judged the same or not (`measure.pairs`, or `report --pairs FILE`); without them
     it prints nothing, since no threshold holds for every subject. The threshold on the cosine is fitted on them (see
-    qdcgen/same.py), its agreement on held-out pairs is printed under quality. Equal texts are one; the distinct ones
+    qdcgen/same.py), its agreement on held-out pairs is printed beside, once. Equal texts are one; the distinct ones
     are joined by average linkage (Sokal and Michener 1958) as long as the mean cosine of two groups reaches the
     threshold: from 1 to n. Links by single pairs make one class of almost everything (of 1,000 messages with 77 intents
     2, by complete linkage 126, by average linkage 50). A text that is below the threshold to all others adds exactly
@@ -38,6 +40,7 @@ class Classes(Metric):
     table: ClassVar[str] = "diversity"
     evened: ClassVar[bool] = True
     gates: ClassVar[tuple[str, ...]] = ("semantic_classes", "largest_semantic_class")
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(gates, ("measure.pairs",))
     short: ClassVar[str | None] = "texts"
 
     texts: int = Field(default=1_000, ge=30, le=3_000)
@@ -57,13 +60,13 @@ class Classes(Metric):
         names = ("semantic classes", "largest semantic class")
         spans = ((1.0, float(at or SIZES[0])), (0.0, 1.0))
         most = max(fitted.same, fitted.pairs - fitted.same) / fitted.pairs
-        agreement = Measure(
-            "quality",
+        agreement = Measure(  # it is of no population; measures that are alike stand in a report once
+            "diversity",
             "same pairs told",
             fitted.accuracy,
             n=fitted.pairs,
             interval=fitted.accuracy_between,
-            of="raw" if "raw" in sample.beside else sample.of,
+            of=next(iter(sample.beside), sample.of),
             embedder=sample.embedder,
             control=most,
             control_of="one answer for every pair",

@@ -14,7 +14,7 @@ from qdcgen.rows import Measure
 from qdcgen.same import classes, numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -46,6 +46,7 @@ class Effective(Metric):
 
     table: ClassVar[str] = "diversity"
     gates: ClassVar[tuple[str, ...]] = ("effective_distance", "effective_texts", "effective_classes")
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = {"effective_classes": ("measure.pairs",)}
     short: ClassVar[str | None] = "candidates"
 
     candidates: int = Field(default=3_000, ge=30, le=10_000)

@@ -10,6 +10,8 @@ from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qdcgen.parts import Sample
 
 
@@ -29,6 +31,7 @@ class Flips(Metric):
 
     table: ClassVar[str] = "quality"
     gates: ClassVar[tuple[str, ...]] = ("flipped",)
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(gates, ("a step correct",))
 
     def measure(self, sample: Sample) -> list[Measure]:
         """One measure for each field, and one for each of its labels."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from qdcgen.hardness import DOWN, ENOUGH, HARDER, apart, compared, matched
+from qdcgen.hardness import ASKED, DOWN, ENOUGH, HARDER, apart, compared, matched
 from qdcgen.intervals import FEW, Z
 from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from qdcgen.hardness import Compared
     from qdcgen.parts import Sample
@@ -45,6 +45,11 @@ class Harder(Metric):
         "harder_in_surprisal",
         "harder_in_ifd",
     )
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(gates, (ASKED,)) | {
+        "harder_in_pass_rate": (ASKED, "measure.solver"),
+        "harder_in_surprisal": (ASKED, "an embedded model"),
+        "harder_in_ifd": (ASKED, "measure.ifd", "an embedded model"),
+    }
 
     texts: int = Field(default=20_000, ge=FEW, le=100_000)
     """Texts compared, at most, spread evenly over the sample."""

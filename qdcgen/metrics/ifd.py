@@ -12,6 +12,8 @@ from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qdcgen.parts import Sample
 
 
@@ -31,6 +33,7 @@ class Ifd(Metric):
 
     table: ClassVar[str] = "complexity"
     gates: ClassVar[tuple[str, ...]] = ("ifd",)
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(gates, ("measure.ifd", "an embedded model"))
 
     def measure(self, sample: Sample) -> list[Measure]:
         """One measure of accepted rows; none where the recipe names no question and answer."""

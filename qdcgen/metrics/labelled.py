@@ -39,7 +39,8 @@ class Labelled(Metric):
     caught, and the gap: accuracy among what it kept less accuracy among what came in; `gap closed` is that as a share
     of what there was to gain. Where its interval holds 0 and is narrow (0.15 to either side), the filter has no
     measurable value; where it is wide, labels are too few to tell. A row on which a critic was undecided
-    counts as one that it said no to. Nothing is printed without labels.
+    counts as one that it said no to. n are the labelled rows that a figure is a share of. Rows that every filter kept
+    and that are not needed (surplus) count with the accepted ones. Nothing is printed without labels.
 
     Sources: generation-verification gap, arXiv 2412.02674; prediction-powered inference with a tuned λ, arXiv
     2311.01453, by strata, arXiv 2406.04291. Intervals come from Beta posteriors of the strata, seeded.
@@ -73,12 +74,15 @@ class Labelled(Metric):
 
 
 def _shares(history: pl.DataFrame, seed: int) -> Iterator[Measure]:
+    import polars as pl
+
     from qdcgen.worth import corrected, kappa, plain
 
     rows, tied = _told(history)
     strata = _strata(history, rows)
     accepted = [one for one in strata if not one.name]
     lost = int(history["_lost"][0])
+    surplus = history.filter(pl.col("_state") == "surplus").height if "_state" in history.columns else 0
     asides = [f"{tied} rows on which people are split are left out"] if tied else []
     asides += [f"{lost} labels of rows that are gone or say something else are not counted"] if lost else []
     unlabelled = [f"rejected by {one.name}" if one.name else "accepted" for one in strata if not one.labels]
@@ -89,7 +93,8 @@ def _shares(history: pl.DataFrame, seed: int) -> Iterator[Measure]:
             yield _measure(f"good among {name}", (None, None), 0, "; ".join([why, *asides]))
             continue
         count = sum(one.rows for one in of)
-        note = [f"by labels of people alone on {n:,} of {count:,} rows", *asides]
+        beside = f", {surplus:,} of them surplus" if surplus and name == "accepted" else ""
+        note = [f"by labels of people alone on {n:,} of {count:,} rows{beside}", *asides]
         yield _measure(f"good among {name}", plain(of), n, "; ".join(note))
         scored = any(one.score is not None for one in of)
         if name == "made" or scored:
@@ -120,14 +125,14 @@ def _filters(history: pl.DataFrame, filters: Sequence[str], seed: int) -> Iterat
             yield _measure(CLOSED, (None, None), one.labels, one.note, axis=one.filter)
             continue
         figures = (
-            ("right when no", one.right_when_no, (0.0, 1.0)),
-            ("right when yes", one.right_when_yes, (0.0, 1.0)),
-            ("bad rows caught", one.caught, (0.0, 1.0)),
-            ("gap", one.gap, (-1.0, 1.0)),
+            ("right when no", one.right_when_no, one.said_no, (0.0, 1.0)),
+            ("right when yes", one.right_when_yes, one.labels - one.said_no, (0.0, 1.0)),
+            ("bad rows caught", one.caught, one.bad, (0.0, 1.0)),
+            ("gap", one.gap, one.labels, (-1.0, 1.0)),
         )
-        for name, estimate, bounds in figures:
+        for name, estimate, n, bounds in figures:
             why = "" if estimate[0] is not None else one.note.partition(": ")[2]
-            yield _measure(name, estimate, one.labels, why, axis=one.filter, bounds=bounds)
+            yield _measure(name, estimate, n, why, axis=one.filter, bounds=bounds)
         yield _measure(CLOSED, one.closed, one.labels, one.note, axis=one.filter, bounds=(-math.inf, 1.0))
 
 

@@ -28,11 +28,11 @@ class Openings(Metric):
     """Different first three words over texts, and the share of texts with the commonest, which is named.
 
     An opening is a text's first three words (all of them, where there are fewer), case and all; texts without words
-    open alike. distinct openings = different openings / texts, in [1/n, 1], higher is more diverse; commonest opening =
-    texts with it / texts, in [1/n, 1], lower is more diverse. Ours: distinct-n of the beginnings alone. Taken at
-    `texts` texts (all, where there are fewer; as many as the smallest population has, where several are compared); mean
-    of 10 random subsets, and intervals by subsampling without replacement, never narrower than Wilson's. Length hardly
-    matters: every text of three words or more has one opening.
+    have none, and do not count. distinct openings = different openings / texts, in [1/n, 1], higher is more diverse;
+    commonest opening = texts with it / texts, in [1/n, 1], lower is more diverse. Ours: distinct-n of the beginnings
+    alone. Taken at `texts` texts (all, where there are fewer; as many as the smallest population has, where several are
+    compared); mean of 10 random subsets, and intervals by subsampling without replacement, never narrower than
+    Wilson's. Length hardly matters: every text of three words or more has one opening.
 
     What makes it lie: both move with n, so compare at equal n only, and a commonest opening of a few texts is chance. A
     question form that people share ("How do I") is an opening too: 1,000 messages of banking77 have 0.62 distinct ones
@@ -55,20 +55,25 @@ class Openings(Metric):
         begun = [" ".join(sample.texts[i].split(None, FIRST)[:FIRST]) for i in order.tolist()]
         n = len(sample.texts)
         at = min(self.texts, sample.equal_n or n)
-        if n < max(FEW, at):
-            note = f"too few: {n} texts, needs {max(FEW, at)}"
+        worded = sum(map(bool, begun))
+        if n < max(FEW, at) or worded < FEW:
+            what = f"{n} texts, needs {max(FEW, at)}" if worded >= FEW else f"{worded} texts with words, needs {FEW}"
+            note = f"too few: {what}"
             return [Measure("diversity", name, None, n=n, of=sample.of, note=note) for name in NAMES]
-        known = Counter(begun)
+        known = Counter(filter(None, begun))
         number = {opening: place for place, opening in enumerate(known)}
-        numbers = np.fromiter((number[opening] for opening in begun), dtype=np.int64, count=n)
+        numbers = np.fromiter((number.get(opening, -1) for opening in begun), dtype=np.int64, count=n)
 
         def shares(rows: NDArray[np.int64]) -> list[float]:
-            counts = np.bincount(numbers[rows], minlength=len(number))
-            return [np.count_nonzero(counts) / len(rows), int(counts.max()) / len(rows)]
+            held = numbers[rows]
+            counts = np.bincount(held[held >= 0], minlength=len(number))
+            own = max(1, int(counts.sum()))
+            return [np.count_nonzero(counts) / own, int(counts.max()) / own]
 
         values, intervals = rarefied(n, at, shares, seed=sample.seed, most=500)
         opening, count = min(known.items(), key=lambda one: (-one[1], one[0]))
-        notes = (f"at {at} of {n} texts", f"{quoted(opening) if opening else 'no words'}, {count} of {n} texts")
+        of = f"{n} texts" if worded == n else f"{worded} texts with words"
+        notes = (f"at {at} of {n} texts", f"{quoted(opening)}, {count} of {of}")
         return [
             Measure("diversity", name, value, n=at, interval=_widest(interval, value, at), of=sample.of, note=note)
             for name, value, interval, note in zip(NAMES, values, intervals, notes, strict=True)

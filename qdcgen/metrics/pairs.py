@@ -36,6 +36,7 @@ class Pairs(Metric):
 
     table: ClassVar[str] = "coverage"
     gates: ClassVar[tuple[str, ...]] = ("pairs", "triples")
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = {"pairs": ("a second axis",), "triples": ("a third axis",)}
 
     values: int = Field(default=20, ge=2, le=1_000)
     """Most values a layer may have to be combined."""

@@ -10,6 +10,8 @@ from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qdcgen.parts import Sample
 
 
@@ -29,6 +31,7 @@ class Passes(Metric):
 
     table: ClassVar[str] = "complexity"
     gates: ClassVar[tuple[str, ...]] = ("pass_rate", *(name.replace(" ", "_") for name in SOLVED))
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(gates, ("measure.solver",))
 
     def measure(self, sample: Sample) -> list[Measure]:
         """Six measures of accepted rows; none where no solver was asked."""

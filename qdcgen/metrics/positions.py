@@ -15,7 +15,7 @@ from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -63,6 +63,7 @@ class Positions(Metric):
         "landed_hull",
         "landed_position_read_back",
     )
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(gates, ("a layer of numbers",))
     short: ClassVar[str | None] = "texts"
 
     texts: int = Field(default=500, ge=FEW, le=5_000)

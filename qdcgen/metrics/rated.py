@@ -6,7 +6,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from qdcgen.bradley_terry import compared, fit, largest, reliability
+from qdcgen.bradley_terry import NOISY, compared, fit, largest
+from qdcgen.hardness import ASKED
 from qdcgen.intervals import FEW, jackknife, median, spearman
 from qdcgen.parts import Metric
 from qdcgen.rows import Measure
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Places = NDArray[np.int64]
 
-NOISY = 0.5
-"""Below this reliability more than half of what ratings differ by is noise."""
 ENOUGH = 10
 """Rows that each side of a comparison needs."""
 ALIKE = 0.1
@@ -48,14 +47,15 @@ class Rated(Metric):
     higher is found more complex in 73 of 100 comparisons. After the batch-wise scoring of Simula (arXiv 2603.29791).
 
     Rating reliability, in [-1, 1]: Spearman's ρ between ratings by two halves of the batches, stepped up to the whole
-    (Spearman and Brown); the interval draws texts anew. Rated harder: mean rating of rows that were asked to be the
-    hardest minus that of the others, in logits; and the same between rows of like length (each harder row against the
-    mean of the others with at most 10 % more or fewer words; rows without any are left out). Intervals draw texts anew,
-    500 times, and percentiles. Rating explained: for each axis whose values differ beyond their interval, the share
-    of the scatter of ratings that lies between them, ε² (Kelley 1935), at most 1, 0 on average where an axis does
-    nothing; jackknife. Numbers go in four equal groups, taxonomies by leaf, or by root where leaves hold fewer than
-    5 rows. With `anchors`: the median rating over the mean of the anchors, which two runs have in common, with the
-    interval of the median and the anchors' noise; and ρ of their ratings with their levels.
+    (Spearman and Brown); the interval draws texts anew. Below 0.5 no figure of what was asked is given. Rated harder:
+    mean rating of rows that were asked to be the hardest minus that of the others, in logits; and the same between rows
+    of like length (each harder row against the mean of the others with at most 10 % more or fewer words; rows without
+    any are left out). Intervals draw texts anew, 500 times, and percentiles. Rating explained: for each axis whose
+    values differ beyond their interval, the share of the scatter of ratings that lies between them, ε² (Kelley 1935),
+    at most 1, 0 on average where an axis does nothing; jackknife. Numbers go in four equal groups, taxonomies by leaf,
+    or by root where leaves hold fewer than 5 rows. With `anchors`: the median rating over the mean of the anchors,
+    which two runs have in common, with the interval of the median and the anchors' noise; and ρ of their ratings with
+    their levels.
 
     What makes it lie: the critic. One that goes by length or by the subject agrees with itself and is wrong. A logit
     is worth as much as the critic is sure: ratings of two critics, or without anchors of two runs, do not compare. Few
@@ -70,6 +70,13 @@ class Rated(Metric):
         "rated_harder_at_equal_length",
         "rating_against_known_levels",
     )
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "rating": ("measure.complexity.anchors",),
+        "rating_reliability": ("measure.complexity",),
+        "rated_harder": ("measure.complexity", ASKED),
+        "rated_harder_at_equal_length": ("measure.complexity", ASKED),
+        "rating_against_known_levels": ("measure.complexity.anchors",),
+    }
 
     def measure(self, sample: Sample) -> list[Measure]:
         """The figures of accepted rows; none where no critic was asked."""
@@ -95,7 +102,7 @@ def _figures(sample: Sample, said: Ratings) -> Iterator[Measure]:
     if len(own) < FEW:
         yield replace(blank, note=f"too few: {note} joined by comparisons; needs {FEW} texts")
         return
-    found = reliability(len(said.texts), said.batches, sample.seed)
+    found = said.reliability(sample.seed)
     if found is None:
         yield replace(blank, note=f"too few: {note}, each compared once")
     else:
@@ -107,7 +114,9 @@ def _figures(sample: Sample, said: Ratings) -> Iterator[Measure]:
     row_of = sorted((row for row, text in enumerate(sample.texts) if text in own), key=sample.texts.__getitem__)
     texts = [sample.texts[row] for row in row_of]
     rows = _Rows(texts, ratings[[own[text] for text in texts]], _codes(texts), sample.frame[row_of])
-    yield from _harder(replace(blank, unit="logits", range=LOGITS), rows, list(sample.bands))
+    yield from _harder(
+        replace(blank, unit="logits", range=LOGITS), rows, list(sample.bands), noise=said.noise(sample.seed)
+    )
     yield from _explained(replace(blank, unit="ε²"), rows, [*sample.taxonomies, *sample.layers], sample.taxonomies)
 
 
@@ -166,12 +175,16 @@ def _anchored(
 # ── asked to be harder ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _harder(blank: Measure, rows: _Rows, bands: Sequence[str]) -> Iterator[Measure]:
+def _harder(blank: Measure, rows: _Rows, bands: Sequence[str], *, noise: str) -> Iterator[Measure]:
     """The difference in rating of the rows asked to be the hardest from the others; and at equal length."""
     import numpy as np
 
     asked = _asked(rows.frame, bands)
     if asked is None:
+        return
+    if noise:
+        for name in ("rated harder", "rated harder at equal length"):
+            yield replace(blank, name=name, note=noise)
         return
     hard, name = asked
     rng = np.random.default_rng(blank.n)

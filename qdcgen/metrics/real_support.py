@@ -73,6 +73,9 @@ class RealSupport(Metric):
 
     table: ClassVar[str] = "coverage"
     gates: ClassVar[tuple[str, ...]] = ("precision", "recall", "real_regions_reached", "landed_real_regions_reached")
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(gates, ("measure.anchor",)) | {
+        "landed_real_regions_reached": ("measure.anchor.labels",)
+    }
     short: ClassVar[str | None] = "texts"
 
     texts: int = Field(default=2_000, ge=LEAST, le=10_000)
@@ -118,6 +121,7 @@ class RealSupport(Metric):
         found = against(n, len(theirs), at, figures, seed=sample.seed, grain=grain, shares=shares)
         note = f"at {at} of {n} texts and {real} real ones"
         missing = _untold(found.values[len(NAMES) + 1 :], group, [anchor.texts[i] for i in chosen.tolist()])
+        means = "; a mean of splits: named are the regions that most of them do not reach"
         for place, name in enumerate(names):
             interval = found.intervals[place]
             yield Measure(
@@ -131,7 +135,7 @@ class RealSupport(Metric):
                 control_of=CONTROL,
                 of=sample.of,
                 embedder=sample.embedder,
-                note=note,
+                note=note + means * (name == REGIONS),
                 missing=missing if name == REGIONS else (),
             )
 

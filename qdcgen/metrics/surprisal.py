@@ -13,6 +13,8 @@ from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qdcgen.parts import Sample
 
 
@@ -28,6 +30,7 @@ class Surprisal(Metric):
 
     table: ClassVar[str] = "complexity"
     gates: ClassVar[tuple[str, ...]] = ("surprisal",)
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(gates, ("an embedded model",))
     short: ClassVar[str | None] = "texts"
 
     texts: int = Field(default=READ, ge=FEW, le=10_000)

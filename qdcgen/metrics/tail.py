@@ -16,7 +16,7 @@ from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -70,6 +70,11 @@ class Tail(Metric):
     table: ClassVar[str] = "diversity"
     evened: ClassVar[bool] = True
     gates: ClassVar[tuple[str, ...]] = ("rare_words", "rare_regions", "rare_leaves")
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "rare_words": ("measure.anchor",),
+        "rare_regions": ("measure.anchor",),
+        "rare_leaves": ("measure.anchor.labels",),
+    }
     short: ClassVar[str | None] = "texts"
 
     texts: int = Field(default=1_000, ge=LEAST, le=20_000)

@@ -14,6 +14,8 @@ from qdcgen.parts import Metric
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import polars as pl
 
     from qdcgen.parts import Sample
@@ -37,6 +39,7 @@ class Writers(Metric):
 
     table: ClassVar[str] = "quality"
     gates: ClassVar[tuple[str, ...]] = ("accepted_by_writer", "unique_by_writer")
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(gates, ("a layer models",))
     short: ClassVar[str | None] = "similarity"
 
     similarity: float = Field(default=0.8, gt=0, le=1)

@@ -25,8 +25,8 @@ _HEADERS = {"long words": "long\nwords", "asked difficulty": "asked\ndiffic.", "
 _FRACTIONS = ("distance", "long words", "asked to be hard")
 
 
-def sheet(attrition: Attrition) -> Sheet:
-    """The figures: first what was made and is whole, then filter by filter."""
+def sheet(attrition: Attrition, *, whole: bool = True) -> Sheet:
+    """The figures: first what was made and is whole, then filter by filter; not `whole`: those that took something."""
     names = list(dict.fromkeys(change.name for sieve in attrition.sieves for change in sieve.changes))
     pairs = any(loss.pairs for sieve in attrition.sieves for loss in sieve.losses)
     unclear = any(sieve.undecided for sieve in attrition.sieves)
@@ -35,7 +35,10 @@ def sheet(attrition: Attrition) -> Sheet:
     headers += [_HEADERS.get(name) or figures.clip(printable(name), 12) for name in names]
     made: list[Cell] = [(figures.count(attrition.made), ""), (figures.count(attrition.whole), "")]
     rows = [Row(0, "made", "made", (*made, *[("", "")] * (len(headers) - 2)))]
+    idle = [sieve.name for sieve in attrition.sieves if sieve.came == sieve.went and not whole]
     for sieve in attrition.sieves:
+        if sieve.name in idle:
+            continue
         cells: list[Cell] = [(figures.count(sieve.came), ""), (figures.count(sieve.went), "")]
         if unclear:
             cells.append((figures.count(sieve.undecided), ""))
@@ -43,7 +46,11 @@ def sheet(attrition: Attrition) -> Sheet:
         by = {change.name: change for change in sieve.changes}
         cells += [_change(by.get(name)) for name in names]
         rows.append(Row(0, sieve.name, sieve.name, tuple(cells)))
-    return Sheet("", tuple(headers), tuple(rows), tuple(_notes(attrition, names)), label="filter")
+    legend, notes = tuple(_legend(attrition, names)), tuple(_notes(attrition, names, idle))
+    if idle:
+        notes = (*notes, f"attrition: nothing taken away by {', '.join(map(printable, idle))}")
+        rows = rows if len(rows) > 1 else []
+    return Sheet("", tuple(headers), tuple(rows), notes, legend, label="filter")
 
 
 def _lost(sieve: Sieve, *, pairs: bool) -> Cell:
@@ -71,11 +78,21 @@ def _change(change: Change | None) -> Cell:
     return value, f"±{(high - low) / 2:.3g}" if large else f"±{(high - low) / 2:,.{digits}f}"
 
 
-def _notes(attrition: Attrition, names: Sequence[str]) -> Iterator[str]:
+def _notes(attrition: Attrition, names: Sequence[str], idle: Sequence[str]) -> Iterator[str]:
     if attrition.made > attrition.whole:
         yield f"made: {figures.count(attrition.made - attrition.whole)} failed or were refused, and no filter saw them"
     if attrition.unjudged:
         yield f"{figures.plural(attrition.unjudged, 'row')} not judged yet, and in no other line"
+    without: dict[str, list[str]] = {}
+    for sieve in attrition.sieves if names else ():
+        if sieve.name in idle:
+            continue
+        if untold := [change.name for change in sieve.changes if change.change is None]:
+            without.setdefault(", ".join(untold), []).append(sieve.name)
+    yield from (f"too few rows for {untold}: {', '.join(of)}" for untold, of in without.items())
+
+
+def _legend(attrition: Attrition, names: Sequence[str]) -> Iterator[str]:
     yield (
         "lost: asked-for leaves, or pairs of them, that came in and did not go out; second figure: with as many rows "
         "at random"
@@ -94,11 +111,6 @@ def _notes(attrition: Attrition, names: Sequence[str]) -> Iterator[str]:
         f"holds 0 is what chance does; means of rows; distance: mean cosine of all pairs{vendi}"
     )
     yield f"embedder: {attrition.embedder}"
-    without: dict[str, list[str]] = {}
-    for sieve in attrition.sieves:
-        if untold := [change.name for change in sieve.changes if change.change is None]:
-            without.setdefault(", ".join(untold), []).append(sieve.name)
-    yield from (f"too few rows for {untold}: {', '.join(of)}" for untold, of in without.items())
 
 
 # ── what is told in words ───────────────────────────────────────────────────────────────────────────────────────────

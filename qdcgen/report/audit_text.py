@@ -119,7 +119,7 @@ def _critic(critic: Mapping[str, Any]) -> Iterator[str]:
     for reason, names in reasons.items():
         yield from _wrapped(f"not tried: {', '.join(names)}: {printable(reason)}", hanging=2)
     if use := USE.get(critic["use"]):
-        yield use
+        yield from _wrapped(f"{critic['filter']}: {use}", hanging=2)
 
 
 def _effect(one: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,20 @@ if TYPE_CHECKING:
 
     from qdcgen.rows import Measure
 
-__all__ = ["ALIKE", "DOES", "LIES", "READ_BACK", "TABLES", "Grid", "Line", "Notes", "grids", "population"]
+__all__ = [
+    "ALIKE",
+    "DOES",
+    "LIES",
+    "READ_BACK",
+    "TABLES",
+    "Grid",
+    "Line",
+    "Notes",
+    "Untold",
+    "empty",
+    "grids",
+    "population",
+]
 
 TABLES: Mapping[str, str] = {
     "coverage": "which regions there are rows for",
@@ -40,6 +55,25 @@ _DEFINING = ("what ", "where ")
 """How a note begins that says what a column is, rather than what is particular to one figure in it."""
 _WORDS = {"planned": "asked", "kept": "accepted"}
 """What these populations are called there."""
+ASIDE: Mapping[str, re.Pattern[str]] = {
+    "coverage": re.compile(r"nodes of level |evenness$|kappa$|(landed|kappa) at "),
+    "diversity": re.compile(
+        r"(distinct|repeated) \d-grams|compression ratio|distinct openings|templated texts|foreseen words|exact repeats|"
+        r"Vendi score, q|mean distance to|largest |in no cluster|cluster evenness"
+    ),
+    "complexity": re.compile(
+        r"sentences|words per sentence|brackets and quotes|word variety|harder in (long )?words|"
+        r"(always solved|easy to solve|medium to solve|hard to solve)$"
+    ),
+    "quality": re.compile(r"rejected|failed|refused|right when yes|gap$|unique rows a dollar"),
+}
+"""Lines of which a page without footnotes tells only the figures, below the table: others of it say much the same."""
+_SIZE = re.compile(r"\bat ([\d,]+) of ([\d,]+)(?: texts)?(?: of ([\d.]+) words)?")
+"""How a note says on how many of the texts a figure is taken, cut to how many words each."""
+_NEEDS = re.compile(r"too few: (?:all )?([\d,]+(?: of [\d,]+)?) ([^,;]+), needs ([\d,]+)$")
+
+Untold = dict[str, dict[str, list[str]]]
+"""Why lines have no figure → what they need (empty: not a matter of how many) → their names."""
 
 
 def population(table: str, of: str) -> str:
@@ -126,6 +160,8 @@ class Grid:
 
     table: str
     lines: list[Line] = field(default_factory=list)
+    twin: bool = False
+    """Whether raw rows are the kept ones, and have no column."""
 
     @property
     def populations(self) -> list[str]:
@@ -145,7 +181,7 @@ class Grid:
 
         Coverage is not told of everything made (`raw`) beside accepted rows: what was asked says it better.
         """
-        shown, agreeing, apart = Grid(self.table), Grid(self.table), Grid(self.table)
+        shown, agreeing, apart = Grid(self.table, twin=self.twin), Grid(self.table), Grid(self.table)
         for line in self.lines:
             if line.axis and line.name in _APART.get(self.table, ()):
                 apart.lines.append(line)
@@ -189,18 +225,74 @@ class Grid:
             found.setdefault(line.axis, []).append(line)
         return list(found.items())
 
-    def without_figures(self) -> tuple[Grid, dict[str, list[str]]]:
+    def without_figures(self) -> tuple[Grid, Untold]:
         """The grid without lines that have no figure at all, and their names by the reason: told below the table."""
-        told: dict[str, list[str]] = {}
-        kept = Grid(self.table)
+        told: Untold = {}
+        kept = Grid(self.table, twin=self.twin)
         for line in self.lines:
             if any(measure.value is not None for measure in line.by.values()):
                 kept.lines.append(line)
                 continue
-            reasons = dict.fromkeys(_note(measure) for measure in line.by.values())
+            reasons = {of: _note(line.by[of]) for of in self.populations if of in line.by}
+            reason, needed = _why({population(self.table, of): note for of, note in reasons.items()})
             name = f"{line.name} · {line.axis}" if line.axis else line.name
-            told.setdefault("; ".join(reasons), []).append(name)
+            told.setdefault(reason, {}).setdefault(needed, []).append(name)
         return kept, told
+
+    def without_twin(self) -> Grid:
+        """The grid without raw rows where they are the kept ones: every figure is the same."""
+        twins = [
+            (line.by["raw"], line.by.get("kept"))
+            for line in self.lines
+            if "raw" in line.by and (len(line.by) > 1 or line.by["raw"].value is not None)
+        ]
+        if not twins or any(
+            kept is None or (raw.value, raw.n, raw.interval) != (kept.value, kept.n, kept.interval)
+            for raw, kept in twins
+        ):
+            return self
+        lines = [
+            replace(line, by={of: one for of, one in line.by.items() if of != "raw"}) if len(line.by) > 1 else line
+            for line in self.lines
+        ]
+        return Grid(self.table, lines, twin=True)
+
+    def main_and_aside(self) -> tuple[Grid, Grid]:
+        """The lines that a short page sets in a table, and those that it tells below."""
+        main, aside = Grid(self.table), Grid(self.table)
+        names = {(line.name, line.axis) for line in self.lines}
+        for line in self.lines:
+            said_better = (f"{line.name} at equal length", line.axis) in names
+            form = self.table == "diversity" and line.axis == "form" and line.name != "effective forms"
+            less = said_better or form or ASIDE[self.table].match(line.name)
+            (aside if less else main).lines.append(line)
+        return (main, aside) if main.lines else (aside, main)
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Population → the n of most of its figures, and of how many texts these are (0: of all, or unknown)."""
+        found = {}
+        for of in self.populations:
+            measures = [line.by[of] for line in self.lines if of in line.by and line.by[of].value is not None]
+            ns = Counter(measure.n for measure in measures if measure.n)
+            if ns:
+                n = ns.most_common(1)[0][0]
+                sized = [at for measure in measures if self.table != "coverage" and measure.n == n and (at := _SIZE.search(measure.note))]
+                wholes = Counter(_whole(at[2]) for at in sized if _whole(at[1]) == n)
+                found[of] = (n, wholes.most_common(1)[0][0] if wholes else 0)
+        return found
+
+    @property
+    def words(self) -> str:
+        """To how many words texts are cut where length matters; empty where none are, or not to one length."""
+        notes = [measure.note for line in self.lines for measure in line.by.values()]
+        found = {at[3] for note in notes if (at := _SIZE.search(note)) and at[3]}
+        return found.pop() if len(found) == 1 else ""
+
+    @property
+    def embedders(self) -> list[str]:
+        """Every embedder that some figure of the table is taken by."""
+        return list(dict.fromkeys(m.embedder for line in self.lines for m in line.by.values() if m.embedder))
 
     @property
     def missing(self) -> list[tuple[Line, Measure]]:
@@ -215,16 +307,56 @@ class Grid:
         axes = list(dict.fromkeys(line.axis for line, _ in found))
         return sorted(found, key=lambda pair: (axes.index(pair[0].axis), pair[0].name != REAL, len(pair[1].missing)))
 
-    def told_missing(self) -> list[tuple[Line, Measure, str]]:
-        """The first of `missing` for each axis, with a clause on how many the axis's other lines lack."""
+    def told_missing(self) -> list[tuple[Line, Measure, str, str]]:
+        """The first of `missing` for each axis, whose it is, and a clause on how many the axis's other lines lack.
+
+        Where both what landed and accepted rows lack names, both are told: gates are of accepted rows.
+        """
         by_axis: dict[str, list[tuple[Line, Measure]]] = {}
         for line, measure in self.missing:
             by_axis.setdefault(line.axis, []).append((line, measure))
         told = []
         for (line, measure), *rest in by_axis.values():
             others = ", ".join(f"{figures.count(len(m.missing))} of {other.name}" for other, m in rest)
-            told.append((line, measure, f"; also {others}" if others else ""))
+            also = f"; also {others}" if others else ""
+            where = ", landed" if measure.of == "landed" else ""
+            kept = line.by.get("kept")
+            if where and kept is not None and kept.missing:
+                accepted = population(self.table, "kept")
+                if set(kept.missing) == set(measure.missing):
+                    where = f", {accepted} and landed"
+                else:
+                    told.append((line, kept, f", {accepted}", ""))
+            told.append((line, measure, where, also))
         return told
+
+
+def _whole(written: str) -> int:
+    return int(written.replace(",", ""))
+
+
+def _why(reasons: Mapping[str, str]) -> tuple[str, str]:
+    """Why a line has no figure in any column, and how many it needs where that is why.
+
+    Where columns differ each is named: `too few: raw 172, kept 50 texts` and `59`.
+    """
+    found = {of: _NEEDS.match(reason) for of, reason in reasons.items()}
+    counts = {of: few[1] for of, few in found.items() if few}
+    kinds = {(few[2], few[3]) for few in found.values() if few}
+    if len(kinds) == 1 and len(counts) == len(reasons):
+        what, needed = kinds.pop()
+        same = len(set(counts.values())) == 1
+        return f"too few: {next(iter(counts.values())) if same else _join(counts)} {what}", needed
+    if len(set(reasons.values())) == 1:
+        return next(iter(reasons.values())), ""
+    by: dict[str, list[str]] = {}
+    for of, reason in reasons.items():
+        by.setdefault(reason, []).append(of)
+    return "; ".join(f"{', '.join(of)}: {reason}" for reason, of in by.items()), ""
+
+
+def _join(counts: Mapping[str, str]) -> str:
+    return ", ".join(f"{of} {count}" for of, count in counts.items())
 
 
 @dataclass(slots=True)
@@ -237,6 +369,8 @@ class Notes:
     """Both are told once for the whole table, without marks."""
     control_told: bool = False
     """Whether some control stands without its name beside it."""
+    shown: bool = True
+    """Whether footnotes are printed; else there are no marks either."""
 
     @property
     def of_all(self) -> list[str]:
@@ -274,3 +408,12 @@ def grids(measures: Sequence[Measure]) -> list[Grid]:
             found[measure.table].lines.append(Line(measure.name, measure.axis, measure.unit, by))
         by[measure.of] = measure
     return list(found.values())
+
+
+def empty(measures: Sequence[Measure]) -> dict[str, str]:
+    """Population → the commonest reason, of those with no figure in any table; empty where no other has one either."""
+    reasons: dict[str, Counter[str]] = {}
+    for measure in measures:
+        reasons.setdefault(measure.of, Counter())[_note(measure)] += 1
+    told = {measure.of for measure in measures if measure.value is not None}
+    return {of: notes.most_common(1)[0][0] for of, notes in reasons.items() if of not in told} if told else {}

@@ -81,6 +81,7 @@ class Live:
         self._next = clock()
         self._unshown: Progress | None = None
         self._seen: deque[tuple[float, int]] = deque()
+        self._first_made: int | None = None
         self._display: RichLive | None = None
 
     @property
@@ -94,6 +95,10 @@ class Live:
         """Take note of `state`, and show it if it is time."""
         if self._quiet:
             return
+        if self._first_made is None:
+            self._first_made = state.made
+        if state.made == self._first_made:
+            self._seen.clear()  # what was made before is only judged so far: thousands a minute, until it is through
         self._seen.append((state.seconds, state.accepted))
         while len(self._seen) > _ROWS_FOR_RATE and self._seen[1][0] <= state.seconds - _WINDOW:
             self._seen.popleft()
@@ -134,7 +139,7 @@ class Live:
 
     @property
     def rate(self) -> float | None:
-        """Accepted rows a minute over the last two minutes; None until two rows were accepted while this looked on."""
+        """Accepted rows a minute over the last two minutes; None until two were accepted since rows are being made."""
         if not self._seen:
             return None
         (start, before), (end, after) = self._seen[0], self._seen[-1]

@@ -159,11 +159,16 @@ def _grid(grid: Grid, question: str = "") -> Iterator[str]:
         yield question
     yield _table(headers, [False, False, *([True] * len(shown)), True, True], rows)
     if grid.missing:
-        yield "\n".join(_missing(line, measure, others) for line, measure, others in grid.told_missing())
+        yield "\n".join(_missing(*told) for told in grid.told_missing())
     below = [_prose(sentence) for sentence in notes.of_all]
     below += [f"<sup>{number}</sup> {_prose(note)}" for note, number in notes.numbers.items()]
+    yield from _folded("<br>\n".join(below))
+
+
+def _folded(below: str) -> Iterator[str]:
+    """Footnotes, shown by a click; GitHub reads Markdown inside only after an empty line."""
     if below:
-        yield "<br>\n".join(below)
+        yield f"<details><summary>Notes</summary>\n\n{below}\n\n</details>"
 
 
 def _sheet(sheet: Sheet) -> Iterator[str]:
@@ -178,6 +183,7 @@ def _sheet(sheet: Sheet) -> Iterator[str]:
         yield _table(headers, [False, *(place not in sheet.words for place in range(len(sheet.headers)))], rows)
     if sheet.notes:
         yield "\n".join(f"- {_prose(note)}" for note in sheet.notes)
+    yield from _folded("<br>\n".join(map(_prose, sheet.legend)))
 
 
 def _confused(confused: Sequence[Confusion]) -> Iterator[str]:
@@ -218,11 +224,10 @@ def _angles(figure: str) -> str:
     return figure.translate(_ENTITIES)
 
 
-def _missing(line: Line, measure: Measure, others: str) -> str:
+def _missing(line: Line, measure: Measure, where: str, others: str) -> str:
     axis = f" of {_code(line.axis)}" if line.axis else ""
     names = [_code(name, 60) for name in measure.missing[:_NAMED]]
-    landed = ", landed" if measure.of == "landed" else ""
-    what = f"{_prose(line.name, 120)}{axis}{landed}"
+    what = f"{_prose(line.name, 120)}{axis}{where}"
     return f"- missing from {what}: {_listed(names, len(measure.missing))}{_prose(others)}"
 
 

@@ -59,8 +59,10 @@ def indented(inside: RenderableType, by: int) -> RenderableType:
     return Padding(inside, (0, 0, 0, by)) if by else inside
 
 
-def quiet_table(*headers: tuple[str, str], widths: Sequence[int | None] = (), rule: bool = True) -> Table:
-    """A table with nothing but a rule under its header. `headers` are (text, `left` or `right`); two columns apart.
+def quiet_table(
+    *headers: tuple[str, str], widths: Sequence[int | None] = (), rule: bool = True, headed: bool = True
+) -> Table:
+    """A table with nothing but a rule under its header, or without `rule` and, where not `headed`, without a header. `headers` are (text, `left` or `right`); two columns apart.
 
     A line break in a header, which is never of data, is one on the page.
 
@@ -73,7 +75,7 @@ def quiet_table(*headers: tuple[str, str], widths: Sequence[int | None] = (), ru
     shape = Table(
         box=SIMPLE_HEAD if rule else None,
         show_edge=False,
-        show_header=rule,
+        show_header=rule or headed,
         pad_edge=False,
         padding=(0, 1, 0, 0) if rule else (0, 2, 0, 0),
         header_style="dim",
@@ -93,21 +95,21 @@ def quiet_table(*headers: tuple[str, str], widths: Sequence[int | None] = (), ru
 
 def hanging(mark: str, text: Text) -> Table:
     """A mark, and a text that wraps beside it."""
-    table = quiet_table(("", "left"), ("", "left"), rule=False, widths=(len(mark),))
+    table = quiet_table(("", "left"), ("", "left"), rule=False, headed=False, widths=(len(mark),))
     table.padding = (0, 1, 0, 0)
     table.add_row(words(mark, "dim"), text)
     return table
 
 
-def listed(names: Sequence[str], more: str) -> str:
-    """The first eight names, then how many there are besides and what to type to see them."""
-    shown = "; ".join(figures.clip_left(printable(name), 60) for name in names[:NAMED])
-    return f"{shown}; and {figures.count(len(names) - NAMED)} more: {more}" if len(names) > NAMED else shown
+def listed(names: Sequence[str], more: str, most: int = NAMED) -> str:
+    """The first names, then how many there are besides and what to type to see them."""
+    shown = "; ".join(figures.clip_left(printable(name), 60) for name in names[:most])
+    return f"{shown}; and {figures.count(len(names) - most)} more: {more}" if len(names) > most else shown
 
 
 def columns(pairs: Mapping[str, str]) -> Table:
     """Names and what they stand for, in two columns; the second wraps."""
-    table = quiet_table(("", "left"), ("", "left"), rule=False)
+    table = quiet_table(("", "left"), ("", "left"), rule=False, headed=False)
     for name, text in pairs.items():
         table.add_row(words(name, "dim", most=24), words(text))
     return table

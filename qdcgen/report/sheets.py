@@ -7,7 +7,7 @@ axis has one row, what holds for all of them is said once below, and intervals o
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qdcgen.report import figures
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cell", "Row", "Sheet", "sheets"]
 
+_FEW = 2
 Cell = tuple[str, str]
 """A figure, and its interval or control; both may be empty."""
 
@@ -53,6 +54,8 @@ class Sheet:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     """Sentences for below the table, each of all rows or naming those that it is of."""
+    legend: tuple[str, ...] = ()
+    """Sentences on what the columns are and how they are taken: footnotes."""
     words: frozenset[int] = frozenset()
     """Columns of words, set left; those of figures are set right."""
     spare: frozenset[int] = frozenset()
@@ -60,10 +63,54 @@ class Sheet:
     label: str = "axis"
     """What the labels of the rows are, in Markdown."""
 
+    tight: bool = False
+    """Whether a short page shows the figures alone; else intervals or controls stay below them."""
+
+    told: bool = False
+    """Whether a short page tells two rows or fewer in a sentence each."""
+
+    def sentences(self) -> list[str]:
+        """Each row in words."""
+        said = []
+        for row in self.rows:
+            told = [
+                figure if place in self.words else f"{header} {figure}"
+                for place, (header, (figure, _)) in enumerate(zip(self.headers, row.cells, strict=True))
+                if figure
+            ]
+            said.append(f"{row.name}: {', '.join(told)}".replace("\n", " "))
+        return said
+
+    def short(self) -> Sheet:
+        """The sheet for a page without footnotes: no column without a figure."""
+        if not self.rows:
+            return self
+        blank = {
+            place
+            for place in range(len(self.headers))
+            if all(row.cells[place][0] in {"", figures.BLANK} for row in self.rows)
+        }
+        left = [place for place in range(len(self.headers)) if place not in blank]
+        return replace(
+            self,
+            told=self.told and len(self.rows) <= _FEW,
+            headers=tuple(self.headers[place] for place in left),
+            rows=tuple(
+                replace(row, cells=tuple(self._shortened(row.cells[place], place) for place in left))
+                for row in self.rows
+            ),
+            words=frozenset(left.index(place) for place in self.words if place in left),
+            spare=frozenset(left.index(place) for place in self.spare if place in left),
+        )
+
+    def _shortened(self, cell: Cell, place: int) -> Cell:
+        if not self.tight:
+            return cell
+        return cell if place in self.words else (cell[0], "")
+
 
 def sheets(grid: Grid) -> list[Sheet]:
     """One sheet per population of what `Grid.parted` splits off as told axis by axis."""
-    build = _does if grid.table == "diversity" else _lies
     found: dict[str, list[Measure]] = {}
     models: dict[str, list[Measure]] = {}
     for line in grid.lines:
@@ -74,7 +121,11 @@ def sheets(grid: Grid) -> list[Sheet]:
         for of, measure in line.by.items():
             # where the texts of accepted rows lie is a population of its own; of a file it is not
             found.setdefault("kept" if of == "landed" else of, []).append(measure)
-    told = [build(measures, "" if of == "kept" or len(found) == 1 else f" ({of})") for of, measures in found.items()]
+    told: list[Sheet] = []
+    for of, measures in found.items():
+        which = "" if of == "kept" or len(found) == 1 else f" ({of})"
+        explained = any(sheet.rows for sheet in told)  # what the columns are is told once
+        told.append(_does(measures, which, explained=explained) if grid.table == "diversity" else _lies(measures, which))
     # Which models are alike is a matter of the models: filters hardly change it, and the rest is in the JSON.
     met = [one for one in (models.get("kept") or next(iter(models.values()), [])) if one.value is not None]
     return [*told, _alike(met)] if len(met) > 1 else told
@@ -107,7 +158,7 @@ _PAIRS = 3
 # ── what each axis does to the text ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _does(measures: Sequence[Measure], of: str) -> Sheet:
+def _does(measures: Sequence[Measure], of: str, *, explained: bool) -> Sheet:
     by: dict[str, dict[str, Measure]] = {}
     for measure in measures:
         by.setdefault(measure.axis, {})[measure.name] = measure
@@ -127,8 +178,10 @@ def _does(measures: Sequence[Measure], of: str) -> Sheet:
         ("explained\nε²", "read\nback", "by\nchance", "lost when\nfrozen", "p", "copied", "verdict"),
         tuple(rows),
         tuple(_does_notes(by, silent) if rows else _grouped(by, _EXPLAINED)),
+        tuple([*(() if explained else _DOES_LEGEND), *_does_legend(by, silent)] if rows else ()),
         words=frozenset({6}),
         spare=frozenset({4, 5}),
+        tight=True,
     )
 
 
@@ -142,7 +195,17 @@ def _does_cells(own: Mapping[str, Measure]) -> tuple[Cell, ...]:
     return (explained, read, chance, lost, effect, copied, verdict)
 
 
-def _does_notes(by: Mapping[str, Mapping[str, Measure]], silent: set[str]) -> Iterable[str]:
+_DOES_LEGEND = (
+    "explained: share of the texts' variation beyond chance, of a layer beyond its mix too; intervals: 95 %",
+    "read back: held out; by chance: the commonest value or shuffled values, whichever is better",
+    "lost when frozen: share of the Vendi score that as many rows with one value lack",
+    "copied: rows with its name as a label, five words of its value or its drawn numbers",
+    "effective: p of 0.05 at most; unclear: more, but read back surely better than by chance; decorative: neither; "
+    "leaking: surely copied by 1 % of rows more than by chance",
+)
+
+
+def _does_legend(by: Mapping[str, Mapping[str, Measure]], silent: set[str]) -> Iterable[str]:
     def controls(name: str) -> str:
         found = [m for own in by.values() if (m := own.get(name)) is not None and m.control is not None]
         return _span(figures.value(m, m.control) for m in sorted(found, key=lambda m: m.control or 0))
@@ -154,39 +217,32 @@ def _does_notes(by: Mapping[str, Mapping[str, Measure]], silent: set[str]) -> It
     for one in effects:
         if within := _WITHIN.search(one.note):
             shuffled.setdefault(within[1], []).append(one.axis)
-    yield (
-        "explained: share of the texts' variation beyond chance, of a layer beyond its mix too; "
-        f"19 of 20 shuffles stay below {controls(_EXPLAINED)}; intervals: 95 %"
+    chance = (
+        ("explained, 19 of 20 shuffles stay below", controls(_EXPLAINED)),
+        ("lost when frozen, shuffled values", controls(_LOST)),
+        ("copied, values of other rows", controls(_COPIED)),
     )
-    yield "read back: held out; by chance: the commonest value or shuffled values, whichever is better"
-    yield (
-        "lost when frozen: share of the Vendi score that as many rows with one value lack; "
-        f"shuffled values: {controls(_LOST)}"
-    )
+    if said := "; ".join(f"{what}: {figure}" for what, figure in chance if figure):
+        yield f"by chance: {said}"
     yield (
         f"p: {f'{least} shuffles at least' if least else 'of shuffled values'}{adjusted}"
         + "".join(f"; shuffled {within}{axes}" for within, axes in _few(shuffled))
-    )
-    yield (
-        "copied: rows with its name as a label, five words of its value or its drawn numbers; "
-        f"values of other rows: {controls(_COPIED)}"
-    )
-    yield (
-        "effective: p of 0.05 at most; unclear: more, but read back surely better than by chance; decorative: neither; "
-        "leaking: surely copied by 1 % of rows more than by chance"
     )
     kinds: dict[str, list[str]] = {}
     for axis, own in by.items():
         if axis not in silent and _EXPLAINED in own and own[_EXPLAINED].note:
             kinds.setdefault(own[_EXPLAINED].note, []).append(axis)
     yield from (f"{kind}: {', '.join(axes)}" for kind, axes in kinds.items())
-    yield from (f"{axis}, {own[_COPIED].note}" for axis, own in by.items() if _leaks(own))
-    yield from _embedders(one for own in by.values() for one in own.values())
-    yield from _grouped(by, _EXPLAINED)
     yield from (
         f"lost when frozen, {line}"
         for line in _grouped({axis: own for axis, own in by.items() if axis not in silent}, _LOST)
     )
+    yield from _embedders(one for own in by.values() for one in own.values())
+
+
+def _does_notes(by: Mapping[str, Mapping[str, Measure]], silent: set[str]) -> Iterable[str]:
+    yield from (f"{axis}, {own[_COPIED].note}" for axis, own in by.items() if _leaks(own))
+    yield from _grouped(by, _EXPLAINED)
 
 
 def _few(kinds: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
@@ -236,11 +292,31 @@ def _lies(measures: Sequence[Measure], of: str) -> Sheet:
         ),
         tuple(rows),
         tuple(_lies_notes(drawn, read, told)),
+        tuple(_lies_legend(drawn, read, told)),
         words=frozenset({0}),
+        tight=True,
+        told=True,
     )
 
 
 def _lies_notes(
+    drawn: Mapping[str, Mapping[str, Measure]], read: Mapping[str, Mapping[str, Measure]], told: Sequence[Measure]
+) -> Iterable[str]:
+    known = [one for one in told if one.value is not None]
+    if known:
+        each = (
+            f"{one.axis} {figures.value(one, one.value)}{f' ({between})' if (between := figures.interval(one)) else ''}"
+            for one in known
+        )
+        yield f"R² of positions read back, held out: {', '.join(each)}"
+    yield from _grouped({one.axis: {READ_BACK: one} for one in told}, READ_BACK)
+    yield from _grouped(drawn, *LIES)
+    # where nothing was drawn, or no position is read back, that says it all
+    axes = {one.axis for one in known}
+    yield from _grouped({axis: own for axis, own in read.items() if axis in drawn and axis not in axes}, *LIES, of="read, ")
+
+
+def _lies_legend(
     drawn: Mapping[str, Mapping[str, Measure]], read: Mapping[str, Mapping[str, Measure]], told: Sequence[Measure]
 ) -> Iterable[str]:
     some = any(one.value is not None for own in read.values() for one in own.values())
@@ -254,17 +330,10 @@ def _lies_notes(
     known = [one for one in told if one.value is not None]
     if known:
         chance = _span(figures.value(one, one.control) for one in known if one.control is not None)
-        each = (
-            f"{one.axis} {figures.value(one, one.value)}{f' ({between})' if (between := figures.interval(one)) else ''}"
-            for one in known
-        )
-        by = f"; shuffled positions: {chance}" if chance else ""
-        yield f"R² of positions read back, held out (0 or less: no better than their mean){by}: {', '.join(each)}"
+        yield f"R² of 0 or less: no better than their mean{f'; shuffled positions: {chance}' if chance else ''}"
+    axes = {one.axis for one in known}
+    yield from _grouped({axis: own for axis, own in read.items() if axis in drawn and axis in axes}, *LIES, of="read, ")
     yield from _embedders(told)
-    yield from _grouped({one.axis: {READ_BACK: one} for one in told}, READ_BACK)
-    yield from _grouped(drawn, *LIES)
-    # where nothing was drawn, that says it all
-    yield from _grouped({axis: own for axis, own in read.items() if axis in drawn}, *LIES, of="read, ")
 
 
 # ── both ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -234,7 +234,7 @@ def test_the_metric_counts_topics_and_says_what_it_rests_on() -> None:
     assert one.interval[0] <= 12 <= one.interval[1]
     assert found["largest semantic class"].value == pytest.approx(1 / 12)
     told = found["same pairs told"]
-    assert (told.table, told.value, told.n, told.control) == ("quality", 1.0, 40, 0.5)
+    assert (told.table, told.value, told.n, told.control) == ("diversity", 1.0, 40, 0.5)
     assert re.match(r"at 300 of 300 texts; threshold 0\.\d{3} \(.*\), fitted on 40 pairs; of pairs held out", one.note)
 
 
@@ -257,6 +257,12 @@ def test_populations_are_compared_at_one_size_and_agreement_is_told_once() -> No
         ("kept", "semantic classes", 300),
         ("kept", "largest semantic class", 300),
     ]
+
+
+def test_agreement_is_not_told_again_for_an_anchor() -> None:
+    frames = {"rows": pl.DataFrame({"text": texts(30, 40)}), "anchor": pl.DataFrame({"text": texts(30, 12)})}
+    found = measure(samples_of(frames, "text", Topics(), pairs=PAIRS), [Classes()])
+    assert [(one.of, one.table) for one in found if one.name == "same pairs told"] == [("rows", "diversity")]
 
 
 def test_copies_in_place_of_texts_lower_the_count() -> None:

@@ -86,10 +86,14 @@ def test_the_commonest_opening_is_named_with_its_share() -> None:
     assert found["commonest opening"].note == '"Sure, here is", 30 of 100 texts'
 
 
-def test_texts_without_words_open_alike() -> None:
-    found = measured(Openings(), [""] * 5 + made(35), equal_n=40)
-    assert found["commonest opening"].value == pytest.approx(5 / 40)
-    assert found["commonest opening"].note == "no words, 5 of 40 texts"
+def test_texts_without_words_have_no_opening() -> None:
+    texts = ["Sure, here is one", "Sure, here is two", *made(33)]
+    found = measured(Openings(), [""] * 5 + texts, equal_n=40)
+    assert found["distinct openings"].value == measured(Openings(), texts, equal_n=35)["distinct openings"].value
+    assert found["commonest opening"].value == pytest.approx(2 / 35)
+    assert found["commonest opening"].note == '"Sure, here is", 2 of 35 texts with words'
+    blank = measured(Openings(), [" "] * 30 + texts[:19])["commonest opening"]
+    assert (blank.value, blank.note) == (None, "too few: 19 texts with words, needs 20")
 
 
 def test_no_repeat_among_few_texts_is_not_none_at_all() -> None:

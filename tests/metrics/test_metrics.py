@@ -185,7 +185,7 @@ def test_acceptance_counts_rows_that_reach_each_filter_in_the_recipes_order() ->
         ("rejected", "duplicates", 1 / 4, 4),
         ("rejected", "schema", 0.0, 3),
     ]
-    assert found[3].note == "2 × # words, fewer than #"
+    assert found[3].note == "1 × 3 words, fewer than 8; 1 × 7 words, fewer than 8"
     assert found[5].interval == wilson(0, 3)
 
 
@@ -203,7 +203,46 @@ def test_acceptance_leaves_out_what_nobody_judged_and_tells_what_no_verdict_was_
         ("not judged yet", "", 1 / 4, 4),
         ("rejected", "judge", 2 / 3, 3),
     ]
-    assert found[2].note == "1 undecided; 1 × dull; 1 × undecided: says maybe"
+    assert found[2].note == "1 undecided; 1 × dull"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "said"),
+    [
+        (["band medium is full: 47 of 47"] * 47, "47 × band medium is full: 47 of 47"),
+        ([f"{n} words, fewer than 20" for n in (3, 5, 11, 19, 19)], "5 × 3 to 19 words, fewer than 20"),
+        (
+            [f"{n % 2} of 3 tries agree, 2 wanted; solver: {n}, row: {n + 1}" for n in range(7)],
+            "4 × 0 of 3 tries agree, 2 wanted; …; 3 × 1 of 3 tries agree, 2 wanted; …",
+        ),
+        (
+            [f"clear {1 + n % 2} of at least 3: it says nothing of {word}" for n, word in enumerate("abcde")],
+            "3 × clear 1 of at least 3: …; 2 × clear 2 of at least 3: …",
+        ),
+        (
+            ["topic: asked a/b, landed a/c"] * 3 + ["topic: asked a/b, landed d"],
+            "3 × topic: asked a/b, landed a/c; 1 × topic: asked a/b, landed d",
+        ),
+        (
+            [f"repeats row {n:016x}, letters 0.9{n}, at or above 0.90" for n in range(1, 9)],
+            "8 × repeats row …, letters 0.91 to 0.98, at or above 0.90",
+        ),
+        (['has "amber" of a file', 'has "needle" of a file'], "2 × has … of a file"),
+        ([f"{word} is missed" for word in "dcba"], "4 reasons, each another, e.g. a is missed"),
+    ],
+)
+def test_reasons_that_say_the_same_add_up_and_say_something(reasons: list[str], said: str) -> None:
+    from dataclasses import replace
+
+    history = pl.DataFrame({"_kept": False, "_filter": "one", "_reason": reasons})
+    found = Acceptance().measure(replace(sample(), attempts=history, filters=["one"]))
+    assert next(one.note for one in found if one.name == "rejected") == said
+
+
+def test_nobody_asked_for_real_rows() -> None:
+    assert Asked().measure(sample(of="anchor")) == []
+    (one,) = Asked().measure(sample())
+    assert one.note == "no row was asked for a difficulty"
 
 
 def test_without_a_history_acceptance_says_so() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -72,6 +73,18 @@ def test_time_left_is_unknown_until_two_rows_came_while_looking_on() -> None:
         for second, accepted in enumerate((1500, 1501, 1502)):
             live.update(progress(second, accepted))
     assert ["time left unknown" in line for line in stream.getvalue().splitlines()] == [True, True, False]
+
+
+def test_judging_what_was_made_before_gives_no_rate() -> None:
+    stream, clock = StringIO(), Clock()
+    with Live(stream, every=0, environ={}, clock=clock) as live:
+        for second, accepted in enumerate((0, 500, 1500)):
+            live.update(replace(progress(second, accepted), made=2000))
+        live.update(replace(progress(3, 1500), made=2001))
+        live.update(replace(progress(63, 1510), made=2040))
+    lines = stream.getvalue().splitlines()
+    assert ["rows/min" in line for line in lines] == [False, False, False, False, True]
+    assert "; 9.84 rows/min; 50 min left; " in lines[-1]
 
 
 def test_the_rate_forgets_a_fast_start_from_the_journal() -> None:
