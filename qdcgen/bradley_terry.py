@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     Places = NDArray[np.int64]
 
 __all__ = [
+    "FLAT",
     "NOISY",
+    "UNKNOWN",
     "Batch",
     "Fit",
     "Pairs",
@@ -57,6 +59,8 @@ SPLITS = 10
 DRAWS = 200
 NOISY = 0.5
 """Below this reliability more than half of what ratings differ by is noise."""
+FLAT = "the critic gave every text the same score as the others of its batch"
+UNKNOWN = "nothing tells the critic's ratings from noise: too few of its scores differ"
 
 
 class Batch(NamedTuple):
@@ -91,10 +95,20 @@ class Ratings:
             self._agreed[seed] = reliability(len(self.texts), self.batches, seed)
         return self._agreed[seed]
 
+    @property
+    def flat(self) -> bool:
+        """Whether every two texts that were compared had equal scores, so that all ratings are 0."""
+        won = compared(self.batches).won
+        return bool(len(won)) and bool((won == 0.5).all())  # noqa: PLR2004  (a tie)
+
     def noise(self, seed: int) -> str:
-        """Why no figure can rest on these ratings; empty where one can, or where it is not known."""
+        """Why no figure can rest on these ratings; empty where one can, or where every text was compared once."""
+        if self.flat:
+            return FLAT
         found = self.reliability(seed)
-        return f"the critic's ratings are too noisy: ρ = {found[0]:.2f}" if found and found[0] < NOISY else ""
+        if found is None:
+            return UNKNOWN if len({batch.round for batch in self.batches}) > 1 else ""
+        return f"the critic's ratings are too noisy: ρ = {found[0]:.2f}" if found[0] < NOISY else ""
 
 
 class Pairs(NamedTuple):

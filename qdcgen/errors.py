@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 __all__ = [
+    "GO_ON",
     "CapReached",
     "Deferred",
     "Fault",
@@ -44,6 +45,9 @@ __all__ = [
     "UsageError",
     "nearest",
 ]
+
+GO_ON = "What was answered is saved; run again to go on"
+"""How a report's remark ends on figures that a model had to be asked for and was not asked for to the end."""
 
 
 def nearest(word: str, known: list[str], least: float = 0.6) -> str:

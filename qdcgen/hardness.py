@@ -217,8 +217,8 @@ def read(sample: Sample, most: int = READ) -> dict[int, float]:
 def instructed(sample: Sample) -> dict[int, float]:
     """Row → loss of its answer given its question, over its loss alone; of at most `sample.reading` accepted rows.
 
-    Rows are chosen by a digest of what they say, so that more rows change few of them. A row is left out where the
-    embedded model cannot read it (too long, rare scripts) or its answer costs nothing.
+    Rows are chosen by a digest of what they say, so that more rows change few of them; of equal ones by id. A row is
+    left out where the embedded model cannot read it (too long, rare scripts) or its answer costs nothing.
     """
     if sample.surprisal is None or sample.solving is None or sample.of != "kept":
         return {}
@@ -226,7 +226,10 @@ def instructed(sample: Sample) -> dict[int, float]:
     if not {*fields, answer} <= set(sample.frame.columns):
         return {}
     told: dict[tuple[str, str], int] = {}
-    for row, values in enumerate(sample.frame.select(*fields, answer).iter_rows()):
+    ids = sample.frame["_id"].to_list() if "_id" in sample.frame.columns else [""] * len(sample.texts)
+    rows = list(sample.frame.select(*fields, answer).iter_rows())
+    for row in sorted(range(len(rows)), key=lambda row: (sample.texts[row], str(ids[row]))):
+        values = rows[row]
         if values[-1] is not None and any(value is not None for value in values[:-1]):
             # One line break between them: tokenizers cut there, so the question's own tokens stay what they are.
             question = "\n".join(str(value) for value in values[:-1] if value is not None).rstrip() + "\n"

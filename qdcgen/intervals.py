@@ -9,8 +9,10 @@ Wu 1989, Ann. Stat. 17:1176). Every interval is two-sided, at 95 %, and comes fr
 from __future__ import annotations
 
 import math
+from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,11 +133,13 @@ def _ordered(texts: Sequence[str]) -> NDArray[np.int64]:
     return found
 
 
-def evened(lengths: Sequence[int], total: int) -> list[int]:
+def evened(lengths: Sequence[int], total: int, texts: Sequence[str]) -> list[int]:
     """How much of each text to take so that all together are `total` long: the longest are cut to one length.
 
     All of everything where they are no longer than that. Every text stays, so texts and words are equal at once; cut
-    off after so many words in all, a population of long texts would have fewer of them.
+    off after so many words in all, a population of long texts would have fewer of them. Words that are left over, fewer
+    than there are long texts, go one each to long texts that their content picks: equal texts are cut alike, whatever
+    the order, and a few words may stay unspent.
     """
     over = sum(lengths) - total
     if over <= 0:
@@ -148,13 +152,14 @@ def evened(lengths: Sequence[int], total: int) -> list[int]:
             break
         room -= length
         left -= 1
-    spare = room - most * left  # fewer than there are long texts: one more for the first of those
-    kept = []
-    for length in lengths:
-        more = length > most and spare > 0
-        spare -= more
-        kept.append(min(length, most + more))
-    return kept
+    spare = room - most * left
+    counts = Counter(text for text, length in zip(texts, lengths, strict=True) if length > most)
+    longer = set()
+    for text in sorted(counts, key=lambda text: (crc32(text.encode("utf-8", "surrogatepass")), text)):
+        if counts[text] <= spare:
+            spare -= counts[text]
+            longer.add(text)
+    return [min(length, most + (text in longer)) for text, length in zip(texts, lengths, strict=True)]
 
 
 def rarefied(

@@ -86,7 +86,8 @@ def measure(samples: Sequence[Sample], metrics: Iterable[Metric]) -> list[Measur
     large = [sample for sample in samples if len(sample.texts) >= FEW]
     if len(large) > 1:
         equal_n = min(len(sample.texts) for sample in large)
-        equal_words = min(_words(sample.texts) for sample in large)
+        lengths = (_words(sample.texts) for sample in large)
+        equal_words = min((length for length in lengths if length >= SHORT), default=None)
         samples = [replace(sample, equal_n=equal_n, equal_words=equal_words) for sample in samples]
     cut = _evened(samples)
     note = f"; at {samples[0].equal_words:.1f} words a text" if cut is not samples else ""
@@ -110,6 +111,9 @@ def _together(samples: Sequence[Sample]) -> list[Sample]:
     return [replace(sample, beside=beside) for sample in samples]
 
 
+SHORT = 5
+"""Words a text below which a population is no measure for others: cut to its length, distinct texts would be copies. It
+is then compared as it is, as is one of a script without blanks."""
 EVEN = 0.02
 """Share of words by which texts of one population may be longer before they are cut: raw and kept rows of one run seldom
 differ by more, and then nothing is embedded twice."""
@@ -138,7 +142,7 @@ def _cut(sample: Sample, words: float) -> Sample:
     order, n = canonical(sample.texts), len(sample.texts)
     rows = np.sort(order[np.random.default_rng(sample.seed).permutation(n)[:CUT]])
     split = [sample.texts[row].split() for row in rows.tolist()]
-    kept = evened([len(one) for one in split], round(words * len(split)))
+    kept = evened([len(one) for one in split], round(words * len(split)), [sample.texts[row] for row in rows.tolist()])
     texts = Texts(
         sample.texts[row] if most == len(one) else " ".join(one[:most])
         for row, one, most in zip(rows.tolist(), split, kept, strict=True)
@@ -150,9 +154,11 @@ def _cut(sample: Sample, words: float) -> Sample:
 
 
 def _words(texts: Sequence[str]) -> float:
-    """Mean words a text, over at most 10,000 texts spread evenly: 0.1 s at any size."""
-    some = texts[:: max(1, len(texts) // 10_000)]
-    return sum(len(text.split()) for text in some) / len(some)
+    """Mean words of a text that has any, over at most 10,000 texts spread evenly over their order by content."""
+    order = canonical(texts)
+    counts = [len(texts[row].split()) for row in order[:: max(1, len(texts) // 10_000)].tolist()]
+    some = [count for count in counts if count]
+    return sum(some) / len(some) if some else 0.0
 
 
 def samples_of(
@@ -271,8 +277,15 @@ def samples_of_file(
     if wrong := [axis for axis in axes if isinstance(frame.schema[axis], nested)]:
         message = f"{of}: the column {wrong[0]!r} holds {frame.schema[wrong[0]]}; an axis needs text, numbers or dates"
         raise UsageError(message)
+    # Columns with names like ours that hold something else are not ours.
+    frame = frame.drop(
+        [name for name in frame.columns if name.startswith("_") and isinstance(frame.schema[name], nested)]
+    )
     frames = {of: frame.with_columns(pl.col(axis).cast(pl.String) for axis in axes)}
     text = text or text_of(frame, of)
+    for name, rows, column in ((of, frame, text), *([("anchor", anchor, "_text")] if anchor is not None else [])):
+        if column in rows.columns and rows[column].null_count() == rows.height:
+            raise UsageError(f"{name}: none of its {rows.height:,} rows has a text")
     if anchor is not None:
         shared = [axis for axis in axes if axis in anchor.columns and not isinstance(anchor.schema[axis], nested)]
         frames["anchor"] = anchor.with_columns(
@@ -291,23 +304,25 @@ def samples_of_file(
 
 
 def text_of(frame: pl.DataFrame, of: str = "the table", option: str = "--text") -> str:
-    """The column of texts: the only one of type text, else the one whose values are far the longest (twice the next).
+    """The column of texts or turns: the only one, else the one whose values are far the longest (twice the next).
 
     `option` is what to type where it is not clear.
 
     Raises:
-        UsageError: there is none, or two are of like length; names the columns.
+        UsageError: there is none, or two are of like length, or the longest has no more than a word a value; names the
+            columns.
     """
-    import polars as pl
-
-    columns = [name for name, kind in frame.schema.items() if kind == pl.String and not name.startswith("_")]
+    some = frame.head(1_000)
+    found = {name: _worded(some[name]) for name in frame.columns if not name.startswith("_")}
+    columns = {name: column for name, column in found.items() if column is not None}
     if not columns:
         message = f"{of}: no column holds text; it has {', '.join(frame.columns)}"
         raise UsageError(message)
-    some = frame.select(columns).head(1_000)
-    lengths = {name: float(some[name].str.len_chars().fill_null(0).sum()) for name in columns}
+    lengths = {name: float(column.str.len_chars().fill_null(0).sum()) for name, column in columns.items()}
     ranked = sorted(columns, key=lambda name: -lengths[name])
-    if len(ranked) > 1 and lengths[ranked[0]] < 2 * lengths[ranked[1]]:
+    best = columns[ranked[0]].drop_nulls()
+    of_one_word = len(best) and best.str.contains(r"\S\s+\S").mean() == 0 and frame.width > 1
+    if of_one_word or (len(ranked) > 1 and lengths[ranked[0]] < 2 * lengths[ranked[1]]):
         message = f"{of}: which column is the text? type {option} with one of {', '.join(columns)}"
         raise UsageError(message)
     return ranked[0]
@@ -341,22 +356,34 @@ def _texts(frame: pl.DataFrame, text: str, of: str) -> tuple[pl.DataFrame, Texts
         known = [name for name in frame.columns if not name.startswith("_")]
         message = f"{of}: no column {text!r}{nearest(text, known)}; it has {', '.join(known)}"
         raise UsageError(message)
-    column, kind = frame[text], frame.schema[text]
-    if isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct):
-        said = [one.name for one in kind.inner.fields if one.name in {"content", "value"} and one.dtype == pl.String]
-        if said:
-            column = column.list.eval(pl.element().struct.field(said[0])).list.join("\n", ignore_nulls=True)
-    elif kind == pl.List(pl.String):
-        column = column.list.join("\n", ignore_nulls=True)
-    if isinstance(column.dtype, (pl.Categorical, pl.Enum)):
-        column = column.cast(pl.String)
-    if column.dtype == pl.Null:
-        column = column.cast(pl.String)
-    if column.dtype != pl.String:
-        message = f"{of}: the column {text!r} holds {kind}, not text"
+    column = _worded(frame[text])
+    if column is None:
+        message = f"{of}: the column {text!r} holds {frame.schema[text]}, not text"
         raise UsageError(message)
     present = column.is_not_null()
     return (frame if present.all() else frame.filter(present)), Texts(column.drop_nulls())
+
+
+TURN = ("content", "value", "text", "utterance")
+"""What the words of a turn are called."""
+
+
+def _worded(column: pl.Series) -> pl.Series | None:
+    """The column as texts, a list of turns one turn a line; None where it holds none."""
+    import polars as pl
+
+    kind = column.dtype
+    if isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct):
+        strings = [one.name for one in kind.inner.fields if one.dtype == pl.String]
+        if said := [name for name in TURN if name in strings]:
+            column = column.list.eval(pl.element().struct.field(said[0])).list.join("\n", ignore_nulls=True)
+    elif kind == pl.List(pl.List(pl.String)):
+        column = column.list.eval(pl.element().list.join("\n", ignore_nulls=True)).list.join("\n", ignore_nulls=True)
+    elif kind == pl.List(pl.String):
+        column = column.list.join("\n", ignore_nulls=True)
+    elif isinstance(kind, (pl.Categorical, pl.Enum)) or kind == pl.Null:
+        column = column.cast(pl.String)
+    return column if column.dtype == pl.String else None
 
 
 PART = 8_192

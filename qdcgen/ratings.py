@@ -10,8 +10,8 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from qdcgen.bradley_terry import Batch, Ratings, compared, parts_of, schedule
-from qdcgen.errors import Incomplete, ModelRefused, RowFault
+from qdcgen.bradley_terry import FLAT, Batch, Ratings, compared, parts_of, schedule
+from qdcgen.errors import GO_ON, Incomplete, ModelRefused, RowFault
 from qdcgen.intervals import FEW
 from qdcgen.parts import Tools
 from qdcgen.prompts import DATA
@@ -111,7 +111,7 @@ def rated(store: Store, recipe: Recipe, texts: Iterable[str], *, ask: bool) -> t
     try:
         found = asyncio.run(_asked(store, recipe, some, anchors))
     except (Incomplete, ModelRefused) as error:
-        return None, [f"complexity was not rated: {error}. What was answered is saved; run again to go on"]
+        return None, [f"complexity was not rated: {error}. {GO_ON}"]
     return found, list(_remarks(found))
 
 
@@ -121,6 +121,8 @@ def _remarks(found: Ratings) -> Iterable[str]:
             f"{found.critic} gave no usable scores on {found.faults:,} of {plural(found.calls, 'batch', 'batches')}: "
             "the texts in them were compared less often"
         )
+    if found.flat:
+        yield f"{FLAT}: no figure rests on its ratings; name another model under measure.complexity"
     sizes = Counter(parts_of(len(found.texts), compared(found.batches)).tolist()).values()
     if len(sizes) > 1:
         yield (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from qdcgen.errors import Incomplete, ModelRefused, RowFault, UsageError, nearest
+from qdcgen.errors import GO_ON, Incomplete, ModelRefused, RowFault, UsageError, nearest
 from qdcgen.intervals import FEW
 from qdcgen.landing import MOST_LEAVES, NOWHERE, Reading, choose, confused, places, unmatched
 from qdcgen.report.contents import Confusion
@@ -101,7 +101,7 @@ def reading(
     try:
         placed, name, faults = asyncio.run(_asked(store, recipe, texts))
     except (Incomplete, ModelRefused) as error:
-        return None, [f"where texts landed was not read: {error}. What was answered is saved; run again to go on"]
+        return None, [f"where texts landed was not read: {error}. {GO_ON}"]
     said = [f"{faults:,} texts that {name} gave no usable answer on count as placed nowhere"] if faults else []
     return Reading(critic=name, placed=placed, known=known), said
 

@@ -325,7 +325,8 @@ def of_run(store: Store, recipe: Recipe, model: str, *, ask: bool = True) -> Rep
     reading, said = readers.reading(store, recipe, frames, ask=ask)
     passes, told = solved(store, recipe, frames, ask=ask)
     said += told
-    frames = _with_figures(frames, [passes, rounds.banded(store, recipe)])
+    banded = rounds.banded(store, recipe) if recipe.target.complexity is not None else None
+    frames = _with_figures(frames, [passes, banded])
     texts = frames["kept"]["_text"].drop_nulls().to_list() if recipe.measure.complexity and "kept" in frames else ()
     ratings, told = rated(store, recipe, texts, ask=ask)
     said += told
@@ -433,7 +434,7 @@ def _with_figures(frames: dict[str, pl.DataFrame], tables: Sequence[pl.DataFrame
         if of in frames and id(frames[of]) not in known:
             frame = frames[of]
             for table in tables:
-                if table is not None and not table.is_empty():
+                if table is not None:  # an empty one too: then nothing is known of any row, and that is told
                     frame = frame.join(table, on="_id", how="left", maintain_order="left")
             known[id(frames[of])] = frame
     return {of: known.get(id(frame), frame) for of, frame in frames.items()}

@@ -15,7 +15,7 @@ import orjson
 
 from qdcgen import __version__, ledger, review, rounds, thrift
 from qdcgen.agree import agree
-from qdcgen.errors import Incomplete, ModelRefused, QdcgenError
+from qdcgen.errors import GO_ON, Incomplete, ModelRefused, QdcgenError
 from qdcgen.growing import Interrupted, grow_axes, to_stderr
 from qdcgen.line import Line, budget_of
 from qdcgen.model.ask import Used
@@ -99,6 +99,7 @@ def run(
                 publish(store, recipe)
             if outcome.exit_code in (0, 4) and not left:
                 outcome.report, gates_hold = _measured(store, recipe, line, before=before)
+                outcome.remarks += _unfinished(outcome.report)
                 if not gates_hold and outcome.exit_code == 0:
                     outcome.exit_code = 3
         except QdcgenError as error:
@@ -191,7 +192,10 @@ def _spent(store: Store) -> float | None:
 
 
 def _measured(store: Store, recipe: Recipe, line: Line, *, before: str) -> tuple[Report, bool]:
-    """The report, and whether every gate holds. Measured again only when rows, verdicts or what is measured changed."""
+    """The report, and whether every gate holds.
+
+    Measured again only when rows, verdicts or what is measured changed, or a model was not asked to the end.
+    """
     told = recipe.resolved()
     wanted = digest(
         [told["measure"], told["gates"], told["target"], told["filters"], rounds.drawn_from(recipe), __version__]
@@ -200,9 +204,8 @@ def _measured(store: Store, recipe: Recipe, line: Line, *, before: str) -> tuple
     now = state(store)
     by = f"{now}-{wanted}"
     said = store.files.get("measures.json")
-    if said is not None and said.by == by and before == now:
-        report = review.stored(store)
-    else:
+    report = review.stored(store) if said is not None and said.by == by and before == now else None
+    if report is None or _unfinished(report):
         line.say(f"measuring {store.folder}")
         report = review.of_run(store, recipe, line.models.name())
         store.commit(
@@ -213,6 +216,11 @@ def _measured(store: Store, recipe: Recipe, line: Line, *, before: str) -> tuple
             by=by,
         )
     return report, all(gate.holds for gate in report.gates)
+
+
+def _unfinished(report: Report) -> list[str]:
+    """What the report says of figures for which a model was not asked to the end: they go on where the run does."""
+    return [said for said in report.remarks if said.endswith(GO_ON)]
 
 
 def _conclude(store: Store, recipe: Recipe, line: Line, outcome: Outcome, *, began: datetime, seconds: float) -> None:

@@ -28,6 +28,9 @@ def recipe_schema() -> dict[str, Any]:
     definitions["Measuring"]["properties"]["embedder"] = _one_of("embedders", definitions)
     text = definitions["Measuring"]["properties"]["text"]
     definitions["Measuring"]["properties"]["text"] = {"anyOf": [{"type": "string"}, _kept(text, whole=True)]}
+    for record in ("Solver", "Instructed"):
+        question = definitions[record]["properties"]["question"]
+        definitions[record]["properties"]["question"] = {"anyOf": [{"type": "string"}, _kept(question, whole=True)]}
     anchor = definitions["Measuring"]["properties"]["anchor"]
     anchor["anyOf"] = [{"type": "string"}, *anchor["anyOf"]]
     landing = definitions["Measuring"]["properties"]["landing"]

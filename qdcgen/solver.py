@@ -10,7 +10,7 @@ import asyncio
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from qdcgen.errors import Incomplete, ModelRefused
+from qdcgen.errors import GO_ON, Incomplete, ModelRefused
 from qdcgen.hardness import solved_band
 from qdcgen.intervals import wilson
 from qdcgen.rows import Cell, Row
@@ -34,10 +34,13 @@ AT_ONCE = 50
 
 
 def chosen(frame: pl.DataFrame, fields: Sequence[str], answer: str, rows: int, seed: int) -> pl.DataFrame:
-    """At most `rows` rows that say different things, by a digest of what they say: more rows change few of them."""
+    """At most `rows` rows that say different things, by a digest of what they say: more rows change few of them.
+
+    Of rows that say the same it is the one whose id comes first, whatever the order of the rows.
+    """
     import polars as pl
 
-    told = frame.select("_id", *fields, answer).drop_nulls(answer)
+    told = frame.select("_id", *fields, answer).drop_nulls(answer).sort("_id")
     told = told.filter(pl.any_horizontal(pl.col(fields).is_not_null()))
     ranked: dict[bytes, int] = {}
     for place, (_, *values) in enumerate(told.iter_rows()):
@@ -76,7 +79,7 @@ def solved(
     try:
         verdicts = asyncio.run(_asked(store, recipe, part, rows))
     except (Incomplete, ModelRefused) as error:
-        return None, [f"rows were not all solved: {error}. What was answered is saved; run again to go on"]
+        return None, [f"rows were not all solved: {error}. {GO_ON}"]
     found = []
     for row, verdict in zip(rows, verdicts, strict=True):
         if verdict.score is not None:

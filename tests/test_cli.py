@@ -22,7 +22,9 @@ from qdcgen.testing import Server
 
 ROOT = Path(__file__).parent.parent
 TERMINAL = ROOT.parent / "shared/data/hostile_inputs/terminal.jsonl"
-KINDS = "(kinds: layers, steps, filters, metrics, embedders, executors; qdcgen parts recipe explains every key of a recipe)"
+KINDS = (
+    "(kinds: layers, steps, filters, metrics, embedders, executors; qdcgen parts recipe explains every key of a recipe)"
+)
 ENDINGS = ".csv, .json, .jsonl, .ndjson, .parquet, .tsv"
 LISTS = "(qdcgen parts filters lists them)"
 COMMANDS = ["init", "check", "plan", "preview", "run", "status", "report", "parts", "schema", "verify"]
@@ -361,8 +363,8 @@ def test_the_reference_of_recipes_leaves_out_no_key_and_knows_every_gate():
     definitions = recipe_schema()["$defs"]
     records = ("Alias", "Price", "Source", "Growing", "Strategy", "Target", "Complexity", "Measuring", "Anchor",
                "Landing", "Rating", "Solver", "Instructed")  # fmt: skip
-    expected = [key for name in records for key in definitions[name]["properties"]] + list(recipe_schema()["properties"])
-    assert sorted(keys) == sorted(expected)
+    expected = [key for name in records for key in definitions[name]["properties"]]
+    assert sorted(keys) == sorted([*expected, *recipe_schema()["properties"]])
     gates = reference.section("gates")
     for name in parts.names("metrics"):
         assert all(re.search(rf"\b{gate}\b", gates) for gate in parts.find("metrics", name).gates)

@@ -72,6 +72,18 @@ def test_only_the_filter_that_changed_and_those_after_it_judge_again(small, tmp_
     assert "standing.parquet" not in Store(tmp_path / "out").peek().files
 
 
+def test_kept_rows_that_are_not_in_data_are_explained_whether_the_run_is_full_or_short(small, tmp_path):
+    assert go(small, tmp_path / "out", TIGHT).exit_code in (0, 4)  # rows are made again in place of short ones
+    full = go(small, tmp_path / "out", "filters.1.length.min_words=1")
+    assert full.results["rows"]["surplus"] > 0
+    assert any("are not needed for this target; they stay in rejected/" in words for words in full.remarks)
+    most = "filters.1.length={field: message, min_words: 1, max_words: 10}"
+    short = go(small, tmp_path / "out", most)
+    assert short.results["rows"]["surplus"] > 0
+    assert short.results["rows"]["owed"] > 0
+    assert any("stand in slots that other rows filled; they stay" in words for words in short.remarks)
+
+
 def test_a_filter_taken_out_or_added_at_the_end_leaves_the_others_verdicts(small, tmp_path, seen):
     go(small, tmp_path / "out")
     seen.clear()

@@ -14,7 +14,16 @@ import pytest
 from qdcgen.embedders.wordllama import Wordllama
 from qdcgen.errors import UsageError
 from qdcgen.landing import Reading
-from qdcgen.measure import METRICS, measure, sample_of, sample_of_file, samples_of, speaking_of, text_of
+from qdcgen.measure import (
+    METRICS,
+    measure,
+    sample_of,
+    sample_of_file,
+    samples_of,
+    samples_of_file,
+    speaking_of,
+    text_of,
+)
 from qdcgen.parts import Embedder, Metric, Sample, find
 from qdcgen.rows import Measure, Node, Taxonomy
 from qdcgen.same import Pair
@@ -316,7 +325,7 @@ def made(name: str) -> Metric:
 
 def test_populations_of_other_lengths_are_compared_at_equal_words() -> None:
     names = [name for name in METRICS if made(name).evened]
-    assert {"spread", "vendi", "near_duplicates", "clusters", "facility"} <= set(names)
+    assert {"spread", "vendi", "clusters", "facility"} <= set(names)
     told: dict[str, list[Measure]] = {}
     for one in measure(of_lengths(6, 30), [made(name) for name in names]):
         if one.value is not None:
@@ -339,3 +348,52 @@ def test_populations_of_like_length_are_embedded_once() -> None:
     ASKED.clear()
     measure(of_lengths(30, 30), [made("spread"), made("vendi")])
     assert len(ASKED) == 600
+
+
+@pytest.mark.parametrize("other", ["a card of mine", "https://example.org/somewhere", " "])
+def test_distinct_texts_are_no_copies_beside_a_shorter_population(other: str) -> None:
+    opening = "the customer writes to us about one of the many things that"
+    rows = pl.DataFrame({"text": [f"{opening} {text}" for text in texts(200)]})
+    short = pl.DataFrame({"text": [f"{other}{n % 9}".strip() if other.strip() else other for n in range(200)]})
+    samples = samples_of({"rows": rows, "anchor": short}, "text", Watched())
+    found = {(one.of, one.name): one.value for one in measure(samples, [made("near_duplicates"), made("spread")])}
+    assert found["rows", "exact repeats"] == 0
+    if other != "a card of mine":  # too short to cut others to
+        alone = measure(samples_of({"rows": rows}, "text", Watched()), [made("spread")])
+        assert found["rows", "mean pairwise distance"] == alone[0].value
+
+
+def test_equal_texts_are_cut_alike_whatever_the_order() -> None:
+    long = texts(100, words=40)
+    anchor = pl.DataFrame({"text": texts(300, seed=4, words=11) + texts(300, seed=5, words=12)})
+    told = []
+    for rows in (long + long, [text for text in long for _ in range(2)]):
+        samples = samples_of({"rows": pl.DataFrame({"text": rows}), "anchor": anchor}, "text", Watched())
+        told.append(
+            [one for one in measure(samples, [made("vendi"), made("spread"), made("lexical")]) if one.of == "rows"]
+        )
+    assert [one.value for one in told[0]] == pytest.approx([one.value for one in told[1]], rel=1e-6)
+    lexical = {one.name: one.value for one in told[0]}
+    assert lexical["self-repetition"] == pytest.approx(1, abs=0.01), "each text stands there twice"
+
+
+def test_turns_are_texts_and_ids_are_none() -> None:
+    turns = pl.DataFrame(
+        {
+            "dialogue_id": [f"dev/{n}" for n in range(30)],
+            "turns": [
+                [{"who": "a", "utterance": f"hello number {n}"}, {"who": "b", "utterance": "good day"}]
+                for n in range(30)
+            ],
+        }
+    )
+    (sample,) = samples_of_file(turns, None, Watched(), of="file")
+    assert sample.texts[3] == "hello number 3\ngood day"
+    nested = pl.DataFrame({"said": [[["one thing", "and another"], ["a third"]]] * 25})
+    assert samples_of_file(nested, None, Watched(), of="file")[0].texts[0] == "one thing\nand another\na third"
+    with pytest.raises(UsageError, match="which column is the text"):
+        text_of(turns.drop("turns").with_columns(other=pl.Series(range(30))))
+    with pytest.raises(UsageError, match="none of its 30 rows has a text"):
+        samples_of_file(pl.DataFrame({"text": [None] * 30}, schema={"text": pl.String}), "text", Watched(), of="file")
+    odd = pl.DataFrame({"text": texts(30), "_mix": [[1]] * 30, "_writer": [{"a": 1}] * 30})
+    assert "_mix" not in samples_of_file(odd, "text", Watched(), of="file")[0].frame.columns

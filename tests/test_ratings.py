@@ -196,6 +196,33 @@ def test_a_cap_that_is_reached_while_rating_leaves_the_rest_of_the_report(made):
     assert outcome.exit_code == 0
     assert any("complexity was not rated" in remark for remark in outcome.report.remarks)
     assert ("rating reliability", "") not in figures(outcome.report)
+    assert any("complexity was not rated" in remark for remark in outcome.remarks), "the run's own last words say it"
+    assert any("complexity was not rated" in remark for remark in outcome.results["remarks"])
+
+
+def test_a_critic_that_was_not_to_be_had_is_asked_by_the_next_run(made, server):
+    plain = answering(by_words)
+
+    def refusing(body):
+        return 401 if body["model"] == "critic" else plain(body)
+
+    first = made(answer=refusing)
+    assert first.exit_code == 0
+    assert any("complexity was not rated" in remark for remark in first.remarks)
+    again = made()
+    assert figures(again.report)["rating reliability", ""].value > 0.8
+    assert not any("not rated" in remark for remark in again.remarks)
+    asked = server.asked
+    made()
+    assert server.asked == asked
+
+
+def test_a_critic_of_one_score_is_told_in_a_remark(made):
+    outcome = made(lambda texts: dict.fromkeys(texts, 50))
+    found = figures(outcome.report)
+    assert {one.value for (name, _), one in found.items() if name.startswith(("rating", "rated"))} == {None}
+    (said,) = [remark for remark in outcome.report.remarks if "gave every text the same score" in remark]
+    assert said.endswith("name another model under measure.complexity")
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,13 @@ def test_labelled_data_from_elsewhere_is_scored_from_the_command_line(qdcgen, tm
         assert accuracy["n"] == 40
         assert accuracy["interval"][0] > 0.9
     assert any(m["name"] == "reader accuracy at level 1" for m in json.loads(deep.stdout)["measures"])
+    assert not any("no better than chance" in remark for remark in flat["remarks"])
+    for number, row in enumerate(rows):
+        row["intent"] = f"rung {number // 4 % 5}"
+    (tmp_path / "rungs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    rungs = json.loads(qdcgen("report", "rungs.jsonl", "--text", "text", "--label", "intent", "--json").stdout)
+    (said,) = [remark for remark in rungs["remarks"] if "no better than chance" in remark]
+    assert re.match(r"the reader tells the nodes of intent right on \d+\.\d% of rows, by chance \d+\.\d%: it is", said)
     wrong = qdcgen("report", "real.jsonl", "--label", "intnt")
     assert (wrong.returncode, wrong.stderr) == (
         2,

@@ -56,9 +56,9 @@ def answer(body):
 @pytest.fixture
 def sums(tmp_path, server):
     """`sums(rows=40)` runs the recipe; gives its path, its folder and the outcome."""
-    server.answer = answer
 
-    def go(*overrides, rows=40, change=lambda text: text):
+    def go(*overrides, rows=40, change=lambda text: text, answer=answer):
+        server.answer = answer
         path = tmp_path / "sums.yaml"
         path.write_text(change(RECIPE.format(url=server.url, rows=rows)))
         return path, tmp_path / "out", run(load(path, overrides=overrides), tmp_path / "out", quiet=True)
@@ -125,6 +125,22 @@ def test_a_cap_that_is_reached_while_solving_leaves_the_rates_for_the_next_run(s
     assert outcome.report is not None
     assert "pass rate" not in figures(outcome.report)
     assert any("run again to go on" in said for said in outcome.report.remarks)
+    assert any(said.startswith("rows were not all solved") for said in outcome.remarks)
+
+
+def test_a_solver_that_answers_nothing_leaves_lines_that_say_so(sums):
+    def silent(body):
+        return "I would rather not." if "result" in properties(body) else answer(body)
+
+    _, _, outcome = sums(answer=silent)
+    found = figures(outcome.report)
+    for name in ("pass rate", "always solved", "never solved"):
+        assert found[name].value is None
+        assert found[name].note == "too few: 0 rows with a usable try, needs 20"
+    assert outcome.exit_code == 3
+    assert any("pass_rate could not be measured (too few: 0 rows" in said for said in outcome.remarks)
+    assert any("30 of 30 rows that the solver gave no usable answer on" in said for said in outcome.report.remarks)
+    assert found["asked against pass rate"].value is None
 
 
 @pytest.mark.parametrize(
@@ -162,5 +178,7 @@ def test_rows_are_chosen_by_what_they_say():
     assert some["q"].n_unique() == 30
     turned = chosen(frame.sample(fraction=1, shuffle=True, seed=2), ["q"], "a", 30, 7)
     assert set(turned["q"]) == set(some["q"])
+    same = ["_id", "q", "a"]
+    assert turned[same].equals(some[same]), "of rows that say the same the first by id, however they are ordered"
     fewer = chosen(frame.head(60), ["q"], "a", 30, 7)
     assert set(some["q"]) & set(frame.head(60)["q"]) <= set(fewer["q"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -141,9 +142,14 @@ class _Cells:
         import polars as pl
 
         rng = np.random.default_rng(sample.seed)
-        key = np.empty(len(sample.texts))
-        key[canonical(sample.texts)] = rng.random(len(sample.texts))
-        there = table.with_columns(key=pl.Series(key)[table["row"]]).filter(pl.col("who").is_in(list(models)))
+        # Equal texts are told apart by what they are of, not by their place in the table.
+        place = np.empty(len(sample.texts), dtype=np.int64)
+        order = canonical(sample.texts)
+        same = (sample.texts[a] == sample.texts[b] for a, b in pairwise(order.tolist()))
+        place[order] = np.cumsum([0, *(not one for one in same)])
+        dealt = table.with_columns(place=pl.Series(place)[table["row"]]).sort("place", "mix", "who")
+        dealt = dealt.with_columns(key=pl.Series(rng.random(dealt.height)))
+        there = dealt.filter(pl.col("who").is_in(list(models)))
         cells = there.group_by("mix", "who").len()
         # A mix in which nothing meets says only what texts of other mixes say; where enough meets, it is not read.
         met = cells.group_by("mix").agg((pl.len() > 1).alias("two"), (pl.col("len") > 1).any().alias("again"))

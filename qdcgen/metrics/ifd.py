@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from qdcgen.hardness import instructed
 from qdcgen.intervals import FEW, median
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Ifd(Metric):
         values = np.array(list(instructed(sample).values()), dtype=np.float64)
         n = len(values)
         if n < FEW:
-            note = f"too few: {n} rows whose question and answer could be read, needs {FEW}"
+            note = f"too few: {plural(n, 'row')} whose question and answer could be read, needs {FEW}"
             return [replace(blank, n=n, note=note)]
         middle, interval = median(values)
         note = f"median of {n} rows; {int((values > 1).sum())} of them above 1, where the question misleads"

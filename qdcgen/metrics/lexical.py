@@ -90,7 +90,7 @@ class Lexical(Metric):
 
         def figures(rows: NDArray[np.int64]) -> list[float]:
             drawn = [sample.texts[i] for i in order[rows].tolist()]
-            if sample.equal_words:
+            if sample.equal_words is not None:
                 drawn = cut(drawn, round(sample.equal_words * len(drawn)))
             return _figures(drawn)
 
@@ -196,7 +196,7 @@ def grams(texts: Sequence[str], most: int) -> list[Grams]:
 def cut(texts: Sequence[str], words: int) -> list[str]:
     """The texts with `words` words in all, the longest cut to one length; untouched where they have no more."""
     lengths = [len(text.split()) for text in texts]
-    kept = evened(lengths, words)
+    kept = evened(lengths, words, texts)
     return [
         text if length <= most else " ".join(text.split()[:most])
         for text, length, most in zip(texts, lengths, kept, strict=True)

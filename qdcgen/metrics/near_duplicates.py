@@ -31,7 +31,6 @@ class NearDuplicates(Metric):
     """
 
     table: ClassVar[str] = "diversity"
-    evened: ClassVar[bool] = True
     gates: ClassVar[tuple[str, ...]] = ("near_duplicates", "exact_repeats")
     short: ClassVar[str | None] = "similarity"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from qdcgen.hardness import SOLVED, solved_band
 from qdcgen.intervals import FEW, clamp, mean, median, wilson
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class Passes(Metric):
         told = sample.frame.select("_solved", "_tries").drop_nulls()
         n = told.height
         if n < FEW:
-            note = f"too few: {n} rows with a usable try, needs {FEW}"
-            return [Measure("complexity", "pass rate", None, n=n, of=sample.of, note=note)]
+            note = f"too few: {plural(n, 'row')} with a usable try, needs {FEW}"
+            return [Measure("complexity", name, None, n=n, of=sample.of, note=note) for name in ("pass rate", *SOLVED)]
         rates = told["_solved"].to_numpy().astype(np.float64)
         tries = int(told["_tries"][0])
         middle, interval = median(rates)

@@ -6,10 +6,11 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from qdcgen.bradley_terry import NOISY, compared, fit, largest
+from qdcgen.bradley_terry import FLAT, NOISY, UNKNOWN, compared, fit, largest
 from qdcgen.hardness import ASKED
 from qdcgen.intervals import FEW, jackknife, median, spearman
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Rated(Metric):
     higher is found more complex in 73 of 100 comparisons. After the batch-wise scoring of Simula (arXiv 2603.29791).
 
     Rating reliability, in [-1, 1]: Spearman's ρ between ratings by two halves of the batches, stepped up to the whole
-    (Spearman and Brown); the interval draws texts anew. Below 0.5 no figure of what was asked is given. Rated harder:
+    (Spearman and Brown); the interval draws texts anew. Below 0.5, or where all scores are alike, no figure of what was
+    asked is given. Rated harder:
     mean rating of rows that were asked to be the hardest minus that of the others, in logits; and the same between rows
     of like length (each harder row against the mean of the others with at most 10 % more or fewer words; rows without
     any are left out). Intervals draw texts anew, 500 times, and percentiles. Rating explained: for each axis whose
@@ -98,13 +100,15 @@ def _figures(sample: Sample, said: Ratings) -> Iterator[Measure]:
     place = {said.texts[item]: at for at, item in enumerate(held.tolist())}
     own = {text: at for text, at in place.items() if text not in said.anchors}
     blank = Measure("complexity", "rating reliability", None, "ρ", (-1.0, 1.0), len(own), of=sample.of)
-    note = f"{len(own):,} texts, {said.calls:,} calls to {said.critic}"
+    note = f"{plural(len(own), 'text')}, {plural(said.calls, 'call')} to {said.critic}"
     if len(own) < FEW:
         yield replace(blank, note=f"too few: {note} joined by comparisons; needs {FEW} texts")
         return
     found = said.reliability(sample.seed)
     if found is None:
-        yield replace(blank, note=f"too few: {note}, each compared once")
+        once = len({batch.round for batch in said.batches}) < 2  # noqa: PLR2004  (halves need two rounds)
+        why = FLAT if said.flat else UNKNOWN
+        yield replace(blank, note=f"too few: {note}, each compared once" if once else f"{why}: {note}")
     else:
         noisy = f"this critic's ratings agree with themselves at ρ = {found[0]:.2f}: too noisy to use; "
         note = noisy + note if found[0] < NOISY else note
@@ -136,8 +140,14 @@ def _anchored(
 ) -> Iterator[Measure]:
     import numpy as np
 
+    if not said.anchors:
+        return
     anchors = [place[text] for text in said.anchors if text in place]
-    if not anchors:
+    rating = replace(blank, name="rating", unit="logits", range=LOGITS)
+    against = replace(blank, name="rating against known levels", unit="Spearman ρ")
+    if said.flat or not anchors:
+        none = f"too few: comparisons join 0 of {plural(len(said.anchors), 'anchor')} to the rows"
+        yield from (replace(one, note=FLAT if said.flat else none) for one in (rating, against))
         return
     own = [at for text, at in place.items() if text not in said.anchors]
     base = float(ratings[anchors].mean())
@@ -147,24 +157,26 @@ def _anchored(
         off = float(np.sqrt((spreads[anchors] ** 2).sum())) / len(anchors)
         interval = (value - math.hypot(value - interval[0], off), value + math.hypot(interval[1] - value, off))
     note = f"median, above the mean of {len(anchors)} anchors"
-    yield replace(blank, name="rating", value=value, unit="logits", range=LOGITS, interval=interval, note=note)
+    yield replace(rating, value=value, interval=interval, note=note)
     levels = [(place[text], level) for text, level in said.anchors.items() if text in place and level is not None]
+    against = replace(against, n=len(levels))
     if len(levels) < FEW:
+        few = f"too few: {len(levels)} of {plural(len(said.anchors), 'anchor')} have a level"
+        yield replace(against, note=f"{few} and are joined to the rows; needs {FEW}")
         return
     known = np.array([level for _, level in levels])
     given = ratings[[at for at, _ in levels]]
     rho = spearman(known, given)
-    if rho is not None:
+    if rho is None:
+        yield replace(against, note=f"the levels or the ratings of {len(levels)} anchors are all alike")
+    else:
         rng = np.random.default_rng(len(levels))
         draws = [rng.integers(0, len(levels), len(levels)) for _ in range(DRAWS)]
         drawn = [one for at in draws if (one := spearman(known[at], given[at])) is not None]
         low, high = np.percentile(drawn, [2.5, 97.5])
         yield replace(
-            blank,
-            name="rating against known levels",
+            against,
             value=rho,
-            unit="Spearman ρ",
-            n=len(levels),
             interval=(min(float(low), rho), max(float(high), rho)),
             control=0.0,
             control_of="shuffled levels",

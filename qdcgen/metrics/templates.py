@@ -90,10 +90,11 @@ class Templates(Metric):
         order = canonical(sample.texts)
 
         def drawn(rows: Numbers) -> list[list[str]]:
-            split = [sample.texts[i].split(None, LONG)[:LONG] for i in order[rows].tolist()]
-            if not sample.equal_words:
+            texts = [sample.texts[i] for i in order[rows].tolist()]
+            split = [text.split(None, LONG)[:LONG] for text in texts]
+            if sample.equal_words is None:
                 return split
-            kept = evened([len(one) for one in split], round(sample.equal_words * len(split)))
+            kept = evened([len(one) for one in split], round(sample.equal_words * len(split)), texts)
             return [one[:most] for one, most in zip(split, kept, strict=True)]
 
         def figures(rows: Numbers) -> list[float]:

@@ -58,8 +58,8 @@ _WORDS = {"planned": "asked", "kept": "accepted"}
 ASIDE: Mapping[str, re.Pattern[str]] = {
     "coverage": re.compile(r"nodes of level |evenness$|kappa$|(landed|kappa) at "),
     "diversity": re.compile(
-        r"(distinct|repeated) \d-grams|compression ratio|distinct openings|templated texts|foreseen words|exact repeats|"
-        r"Vendi score, q|mean distance to|largest |in no cluster|cluster evenness"
+        r"(distinct|repeated) \d-grams|compression ratio|distinct openings|templated texts|foreseen words|"
+        r"exact repeats|Vendi score, q|mean distance to|largest |in no cluster|cluster evenness"
     ),
     "complexity": re.compile(
         r"sentences|words per sentence|brackets and quotes|word variety|harder in (long )?words|"
@@ -277,7 +277,11 @@ class Grid:
             ns = Counter(measure.n for measure in measures if measure.n)
             if ns:
                 n = ns.most_common(1)[0][0]
-                sized = [at for measure in measures if self.table != "coverage" and measure.n == n and (at := _SIZE.search(measure.note))]
+                sized = [
+                    at
+                    for measure in measures
+                    if self.table != "coverage" and measure.n == n and (at := _SIZE.search(measure.note))
+                ]
                 wholes = Counter(_whole(at[2]) for at in sized if _whole(at[1]) == n)
                 found[of] = (n, wholes.most_common(1)[0][0] if wholes else 0)
         return found

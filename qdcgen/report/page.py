@@ -62,7 +62,9 @@ def indented(inside: RenderableType, by: int) -> RenderableType:
 def quiet_table(
     *headers: tuple[str, str], widths: Sequence[int | None] = (), rule: bool = True, headed: bool = True
 ) -> Table:
-    """A table with nothing but a rule under its header, or without `rule` and, where not `headed`, without a header. `headers` are (text, `left` or `right`); two columns apart.
+    """A table with nothing but a rule under its header, or without `rule` and, where not `headed`, without a header.
+
+    `headers` are (text, `left` or `right`); two columns apart.
 
     A line break in a header, which is never of data, is one on the page.
 

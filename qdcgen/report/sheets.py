@@ -125,7 +125,9 @@ def sheets(grid: Grid) -> list[Sheet]:
     for of, measures in found.items():
         which = "" if of == "kept" or len(found) == 1 else f" ({of})"
         explained = any(sheet.rows for sheet in told)  # what the columns are is told once
-        told.append(_does(measures, which, explained=explained) if grid.table == "diversity" else _lies(measures, which))
+        told.append(
+            _does(measures, which, explained=explained) if grid.table == "diversity" else _lies(measures, which)
+        )
     # Which models are alike is a matter of the models: filters hardly change it, and the rest is in the JSON.
     met = [one for one in (models.get("kept") or next(iter(models.values()), [])) if one.value is not None]
     return [*told, _alike(met)] if len(met) > 1 else told
@@ -177,7 +179,7 @@ def _does(measures: Sequence[Measure], of: str, *, explained: bool) -> Sheet:
         f"what each axis does to the text{of}{_rows(own[_EXPLAINED] for own in by.values() if _EXPLAINED in own)}",
         ("explained\nε²", "read\nback", "by\nchance", "lost when\nfrozen", "p", "copied", "verdict"),
         tuple(rows),
-        tuple(_does_notes(by, silent) if rows else _grouped(by, _EXPLAINED)),
+        tuple(_does_notes(by) if rows else _grouped(by, _EXPLAINED)),
         tuple([*(() if explained else _DOES_LEGEND), *_does_legend(by, silent)] if rows else ()),
         words=frozenset({6}),
         spare=frozenset({4, 5}),
@@ -200,7 +202,7 @@ _DOES_LEGEND = (
     "read back: held out; by chance: the commonest value or shuffled values, whichever is better",
     "lost when frozen: share of the Vendi score that as many rows with one value lack",
     "copied: rows with its name as a label, five words of its value or its drawn numbers",
-    "effective: p of 0.05 at most; unclear: more, but read back surely better than by chance; decorative: neither; "
+    "effective: p of 0.05 at most; unclear: more, but read back surely better than by chance; decorative: neither",
     "leaking: surely copied by 1 % of rows more than by chance",
 )
 
@@ -240,7 +242,7 @@ def _does_legend(by: Mapping[str, Mapping[str, Measure]], silent: set[str]) -> I
     yield from _embedders(one for own in by.values() for one in own.values())
 
 
-def _does_notes(by: Mapping[str, Mapping[str, Measure]], silent: set[str]) -> Iterable[str]:
+def _does_notes(by: Mapping[str, Mapping[str, Measure]]) -> Iterable[str]:
     yield from (f"{axis}, {own[_COPIED].note}" for axis, own in by.items() if _leaks(own))
     yield from _grouped(by, _EXPLAINED)
 
@@ -313,7 +315,9 @@ def _lies_notes(
     yield from _grouped(drawn, *LIES)
     # where nothing was drawn, or no position is read back, that says it all
     axes = {one.axis for one in known}
-    yield from _grouped({axis: own for axis, own in read.items() if axis in drawn and axis not in axes}, *LIES, of="read, ")
+    yield from _grouped(
+        {axis: own for axis, own in read.items() if axis in drawn and axis not in axes}, *LIES, of="read, "
+    )
 
 
 def _lies_legend(

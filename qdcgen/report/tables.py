@@ -47,7 +47,7 @@ def add_grid(page: Page, grid: Grid, more: str, *, footnotes: bool, embedder: st
         page.add(words("nothing measured", "dim"))
     main, aside = (grid, Grid(grid.table)) if footnotes else grid.main_and_aside()
     notes = Notes(definitions=grid.definitions, control_of=main.control_of, shown=footnotes)
-    if not footnotes and (common := _common(grid, main.control_of, embedder)):
+    if not footnotes and (common := _common(grid, main, embedder)):
         page.add(words(common, "dim", most=600))
     for shown in _side_by_side(main, page.width, notes):
         page.add(_set(main, shown, page.width, notes))
@@ -85,7 +85,9 @@ def _untold(reason: str, needs: Mapping[str, Sequence[str]], *, whole: bool) -> 
         listing = _first(names, len(names) if whole else _NAMED)
         told.append(f"needs {needed}: {listing}" if needed else listing)
     said = printable(reason)
-    return f"{said if whole else figures.clip(said, _LONGEST_REASON)}{'; ' if '' not in needs else ': '}{'; '.join(told)}"
+    return (
+        f"{said if whole else figures.clip(said, _LONGEST_REASON)}{'; ' if '' not in needs else ': '}{'; '.join(told)}"
+    )
 
 
 def _first(names: Sequence[str], most: int) -> str:
@@ -96,10 +98,8 @@ def _first(names: Sequence[str], most: int) -> str:
 
 def _missing(heading: str, names: str) -> Table:
     """What is missing and its names, with the lines below the first one indented."""
-    table = quiet_table(("", "left"), ("", "left"), rule=False, headed=False, widths=(0,))
     text = words(heading, "yellow", most=3 * _LONGEST_LABEL)
-    table.add_row("", text.append_text(words(f" – {names}", "not yellow", most=1200)))
-    return table
+    return hanging("·", text.append_text(words(f" – {names}", "not yellow", most=1200)))
 
 
 def _also(grid: Grid) -> dict[str, str]:
@@ -114,11 +114,11 @@ def _also(grid: Grid) -> dict[str, str]:
     return {columns: ", ".join(told) for columns, told in found.items()}
 
 
-def _common(grid: Grid, control_of: str, embedder: str) -> str:
+def _common(grid: Grid, main: Grid, embedder: str) -> str:
     """What most figures of the table have in common: sizes, lengths, embedder, what columns and controls are."""
     told = []
     sizes = grid.sizes
-    if sizes:
+    if len(sizes) > 1 or any(whole for _, whole in sizes.values()) or grid.twin or (sizes and _alike(main)):
         each = [
             f"{population(grid.table, of)} {figures.count(n)}{f' of {figures.count(whole)}' if whole else ''}"
             for of, (n, whole) in sizes.items()
@@ -127,12 +127,14 @@ def _common(grid: Grid, control_of: str, embedder: str) -> str:
     if grid.words:
         told.append(f"{grid.words} words a text where length matters")
     told += [
-        f"{population(grid.table, of)}: {what}" for of, what in grid.definitions.items() if of not in {"planned", "kept"}
+        f"{population(grid.table, of)}: {what}"
+        for of, what in grid.definitions.items()
+        if of not in {"planned", "kept"}
     ]
     if grid.embedders and not (grid.embedders == [embedder] and grid.table != "diversity"):
         told.append(f"embedder: {', '.join(grid.embedders)}")
-    if control_of:
-        told.append(f"control: {control_of}")
+    if main.control_of:
+        told.append(f"control: {main.control_of}")
     return "; ".join(told)
 
 
@@ -156,8 +158,8 @@ def _controls(grid: Grid, notes: Notes) -> dict[str, str]:
 
 
 def _controls_apart(grid: Grid, notes: Notes) -> bool:
-    """Whether controls are told below: those of several kinds need marks in a column, and there are none."""
-    return not notes.shown and not grid.control_of and len(grid.populations) > 1
+    """Whether controls are told below: in a column those of several kinds need marks, and there are none."""
+    return not notes.shown and not grid.control_of
 
 
 def add_sheet(page: Page, sheet: Sheet, *, footnotes: bool) -> None:
@@ -420,7 +422,9 @@ def _setting(
         for line in lines:
             spoken = line.spokesman(shown)
             begun = above and line.name.startswith(f"{above} at ")
-            setting.bare.append(f"… {_clipped(line.name.removeprefix(above).strip())}" if begun else _clipped(line.name))
+            setting.bare.append(
+                f"… {_clipped(line.name.removeprefix(above).strip())}" if begun else _clipped(line.name)
+            )
             if line.axis and not headed:
                 setting.bare[-1] += f" · {_clipped(line.axis)}"
             above = line.name

@@ -48,7 +48,10 @@ def terminal(report: Report, *, width: int = 80, colour: bool, notes: bool = Fal
         _add_tables(page, report, more, footnotes=notes)
     if report.gates:
         _add_gates(page, report.gates, rule=notes)
-    remarks = [*(report.remarks if notes else _joined(report.remarks)), *(f"{of}: no figure in any table: {reason}" for of, reason in untold.items())]
+    remarks = [
+        *(report.remarks if notes else _joined(report.remarks)),
+        *(f"{of}: no figure in any table: {reason}" for of, reason in untold.items()),
+    ]
     if report.measures and not notes:
         remarks.append(f"{command} --notes says how each figure is taken")
     if remarks:

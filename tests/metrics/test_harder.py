@@ -295,6 +295,16 @@ def test_ifd_is_the_median_over_questions_and_answers_that_could_be_read() -> No
     assert "embedded" in none.note
 
 
+def test_of_rows_that_say_the_same_ifd_is_that_of_the_first_by_id() -> None:
+    rows = 40
+    table = sample(text=["t"] * rows, q=["what is it ?"] * rows, a=["it is 1"] * rows, _id=[f"{n:03}" for n in range(rows)])
+    for order in (range(rows), range(rows - 1, -1, -1), [*range(7, rows), *range(7)]):
+        frame = table.frame[list(order)]
+        ready = replace(table, frame=frame, surprisal=halves, solving=(("q",), "a"), reading=30)
+        (row,) = instructed(ready)
+        assert frame["_id"][row] == "000"
+
+
 def test_surprisal_is_read_of_the_same_texts_whoever_asks() -> None:
     one = population(200, 9, longer=1.3, rarer=0.0)
     seen: list[str] = []

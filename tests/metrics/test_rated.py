@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from qdcgen.bradley_terry import Batch, Ratings, schedule
+from qdcgen.bradley_terry import FLAT, UNKNOWN, Batch, Ratings, schedule
+from qdcgen.metrics.asked import Asked
 from qdcgen.metrics.rated import Rated
 from qdcgen.parts import Sample
 from qdcgen.taxonomy import inline
@@ -180,3 +181,61 @@ def test_the_median_over_the_anchors_holds_over_two_hundred_runs_and_runs_compar
     assert np.mean(runs[1.0]) - np.mean(runs[0.0]) == pytest.approx(1.0, abs=0.15)
     assert found["rating against known levels", ""].value > 0.4
     assert found["rating", ""].note == "median, above the mean of 20 anchors"
+
+
+def test_a_critic_that_gives_one_score_has_no_figure():
+    texts, _, asked, _ = rows(60, 7)
+    anchors = {f"anchor {n}": float(n) for n in range(30)}
+    flat = scored(texts, dict.fromkeys([*texts, *anchors], 3.0), 7, anchors=anchors, noise=0.0)
+    topics = [TOPICS[n % 4] for n in range(60)]
+    sample = sample_of(texts, flat, _complexity=asked, topic=topics)
+    found = figures(sample)
+    names = {"rating reliability", "rating", "rating against known levels", "rated harder"}
+    assert {name for name, _ in found} == names | {"rated harder at equal length"}
+    assert {one.value for one in found.values()} == {None}
+    assert all(one.note.startswith(FLAT) for one in found.values())
+    rating = [one for one in Asked().measure(sample) if "rating" in one.name]
+    assert [(one.value, one.note) for one in rating] == [(None, FLAT)] * 2
+
+
+def test_a_critic_that_hardly_ever_tells_two_texts_apart_has_no_figure_of_what_was_asked():
+    texts, _, asked, _ = rows(60, 7)
+    groups = enumerate(schedule(60, 5, 5, 7))
+    batches = [Batch(items, (1.0,) * 5, number) for number, some in groups for items in some]
+    batches[0] = batches[0]._replace(scores=(2.0, 1.0, 1.0, 1.0, 1.0))
+    found = figures(sample_of(texts, Ratings(texts, batches, "critic", 60), _complexity=asked))
+    assert found["rating reliability", ""].note == f"{UNKNOWN}: 60 texts, 60 calls to critic"
+    assert found["rated harder", ""].value is None
+    assert found["rated harder", ""].note == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("levels", "said"),
+    [
+        ([float(n) for n in range(12)] + [None] * 8, "too few: 12 of 20 anchors have a level and are joined to the r"),
+        ([None] * 20, "too few: 0 of 20 anchors have a level"),
+        ([4.0] * 20, "the levels or the ratings of 20 anchors are all alike"),
+    ],
+)
+def test_anchors_without_levels_that_differ_say_why_nothing_is_known_of_them(levels, said):
+    texts, truth, _, _ = rows(60, 8)
+    anchors = {f"anchor {n}": level for n, level in enumerate(levels)}
+    found = figures(sample_of(texts, scored(texts, truth | dict.fromkeys(anchors, 0.0), 8, anchors=anchors)))
+    assert found["rating", ""].value is not None
+    against = found["rating against known levels", ""]
+    assert (against.value, against.interval) == (None, None)
+    assert against.note.startswith(said)
+
+
+def test_anchors_that_no_comparison_joins_are_told():
+    texts, truth, _, _ = rows(60, 8)
+    said = scored(texts, truth, 8)
+    found = figures(sample_of(texts, Ratings([*texts, "anchor"], said.batches, "critic", 60, anchors={"anchor": 1.0})))
+    for name in ("rating", "rating against known levels"):
+        assert found[name, ""].value is None
+        assert found[name, ""].note == "too few: comparisons join 0 of 1 anchor to the rows"
+
+
+def test_one_text_is_not_one_texts():
+    (only,) = Rated().measure(sample_of(["a"], Ratings(["a"], [], "critic", 1)))
+    assert only.note.startswith("too few: 1 text, 1 call to critic")

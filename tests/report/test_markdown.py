@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 OURS = {"<sup>", "</sup>", "<br>"}
+FOLDS = {"<details><summary>Notes</summary>\n", "</details>\n", "</details>"}
 
 
 def flat(tokens: list[Token]) -> Iterator[Token]:
@@ -28,6 +29,16 @@ def test_a_whole_report(bank: Report, snapshot: Callable[[str, str], None]) -> N
     snapshot("bank.md", markdown(bank))
 
 
+def test_footnotes_stand_in_one_fold_below_each_table(bank: Report) -> None:
+    page = markdown(bank)
+    inside = [part.partition("</details>")[0] for part in page.split("<details>")[1:]]
+    outside = page.split("<details>")[0] + "".join(part.partition("</details>")[2] for part in page.split("<details>"))
+    assert "\n<sup>1</sup> " not in outside
+    assert any("\n<sup>1</sup> " in part for part in inside)
+    assert all(part.startswith("<summary>Notes</summary>\n\n") for part in inside), "GitHub reads no Markdown else"
+    assert page.count("explained: share of the texts") == 1
+
+
 def test_an_empty_report(snapshot: Callable[[str, str], None]) -> None:
     snapshot("empty.md", markdown(Report("nothing")))
 
@@ -36,7 +47,8 @@ def test_hostile_text_in_every_field(hostile: Report, snapshot: Callable[[str, s
     page = markdown(hostile)
     snapshot("hostile.md", page)
     found = list(flat(MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(page)))
-    assert {token.type for token in found} & {"link_open", "image", "html_block", "em_open", "s_open"} == set()
+    assert {token.type for token in found} & {"link_open", "image", "em_open", "s_open"} == set()
+    assert {token.content for token in found if token.type == "html_block"} <= FOLDS
     assert {token.content for token in found if token.type == "html_inline"} <= OURS
     bold = [at for at, token in enumerate(found) if token.type == "strong_open"]
     assert [found[at + 1].content for at in bold] == ["FAIL"]

@@ -27,6 +27,97 @@ def test_a_whole_report(bank: Report, snapshot: Callable[[str, str], None], widt
     snapshot(f"bank-{width}.txt", terminal(bank, width=width, colour=False))
 
 
+def test_a_whole_report_with_its_footnotes(bank: Report, snapshot: Callable[[str, str], None]) -> None:
+    snapshot("bank-notes-80.txt", terminal(bank, colour=False, notes=True))
+
+
+def test_a_short_page_has_no_footnote_and_says_how_to_see_them(bank: Report) -> None:
+    short, long = (terminal(bank, colour=False, notes=notes) for notes in (False, True))
+    assert not re.search("[⁰¹²³⁴⁵⁶⁷⁸⁹]", short.replace("ε²", "").replace("R²", ""))
+    assert re.search(" ²$", long, re.MULTILINE) or "\n² " in long
+    assert "qdcgen report runs/bank-support --notes" in short
+    assert "--notes" not in long
+    assert len(short.splitlines()) < len(long.splitlines()) - 50
+
+
+def test_what_figures_have_in_common_is_told_once_above_the_table() -> None:
+    measures = [
+        Measure("diversity", name, value, n=110, of=of, interval=(0.1, 0.9), embedder="bge",
+                note=f"at 110 of {whole} texts of 10.9 words")
+        for name in ("global", "local")
+        for of, value, whole in (("raw", 0.5, 176), ("kept", 0.6, 110), ("anchor", 0.7, 1500))
+    ]  # fmt: skip
+    page = terminal(Report("x", {}, measures), colour=False)
+    above = "n: raw 110 of 176, kept 110 of 110, anchor 110 of 1,500; 10.9 words a text where length matters"
+    assert above in re.sub(r"\s+", " ", page)
+    assert page.count("bge") == 1
+    assert re.search(r"\n95 % beside +raw +kept +anchor\n", page), "each has the n that is told above"
+    assert "0.600 .100–.900" in page
+
+
+def test_lines_without_figures_are_told_by_reason_and_name_the_column() -> None:
+    def few(name: str, needs: int) -> list[Measure]:
+        return [
+            Measure("diversity", name, None, n=n, of=of, note=f"too few: {n} texts, needs {needs}")
+            for of, n in (("raw", 108), ("kept", 0), ("anchor", 3))
+        ]
+
+    seen = [Measure("diversity", "global", 0.5, n=9, of=of) for of in ("raw", "kept", "anchor")]
+    page = terminal(Report("x", {}, [*seen, *few("clusters", 200), *few("facility", 59)]), colour=False)
+    told = "– too few: raw 108, kept 0, anchor 3 texts; needs 200: clusters; needs 59: facility"
+    assert told in re.sub(r"\s+", " ", page)
+
+
+def test_a_population_without_any_figure_has_no_column_but_a_remark() -> None:
+    measures = [
+        Measure("diversity", name, value, n=9, of=of, note="" if value else "too few: 3 texts, needs 20")
+        for name in ("global", "local")
+        for of, value in (("kept", 0.5), ("anchor", None))
+    ]
+    short, long = (terminal(Report("x", {}, measures), colour=False, notes=notes) for notes in (False, True))
+    assert "· anchor: no figure in any table: too few: 3 texts, needs 20\n" in short
+    assert short.count("anchor") == 1
+    assert re.search(r"kept +anchor +n\n", long)
+
+
+def test_raw_rows_that_are_the_kept_ones_have_no_column() -> None:
+    measures = [Measure("diversity", "global", 0.5, n=9, of=of) for of in ("raw", "kept")]
+    page = terminal(Report("x", {}, measures), colour=False)
+    assert "n: kept 9 (raw: the same rows)\n" in page
+    assert not re.search(r"raw +kept", page)
+
+
+def test_figures_told_below_the_table_are_all_there() -> None:
+    measures = [
+        Measure("diversity", name, value, n=9, of=of)
+        for name in ("Vendi score", "Vendi score, q=2", "exact repeats")
+        for of, value in (("raw", 0.25), ("kept", 0.5), ("anchor", 0.75))
+    ]
+    page = terminal(Report("x", {}, measures), colour=False)
+    assert "· also, kept / anchor: Vendi score, q=2 0.500 / 0.750, exact repeats 0.500 /\n  0.750\n" in page
+
+
+def test_what_accepted_and_landed_rows_lack_is_told_apart() -> None:
+    def lacking(landed: tuple[str, ...]) -> str:
+        measures = [
+            Measure("coverage", "leaves", 0.5, n=9, of=of, axis="topic", missing=missing)
+            for of, missing in (("kept", ("closing it",)), ("landed", landed))
+        ]
+        return terminal(Report("x", {}, measures), colour=False)
+
+    page = lacking(("forgotten PIN", "wrong account"))
+    assert "missing from leaves, topic, accepted: 1 – closing it\n" in page
+    assert "missing from leaves, topic, landed: 2 – forgotten PIN; wrong account\n" in page
+    assert "missing from leaves, topic, accepted and landed: 1 – closing it\n" in lacking(("closing it",))
+
+
+def test_more_of_a_file_is_asked_for_by_its_name() -> None:
+    names = tuple(f"node-{n}" for n in range(20))
+    measure = Measure("coverage", "leaves", 0.5, n=9, of="rows", axis="topic", missing=names)
+    page = terminal(Report("x", {"file": "my data.csv"}, [measure]), colour=False)
+    assert "and 12 more: qdcgen report 'my data.csv' --json" in re.sub(r"\s+", " ", page)
+
+
 def test_colour_adds_codes_and_changes_nothing_else(bank: Report) -> None:
     plain, coloured = (terminal(bank, colour=colour) for colour in (False, True))
     assert [line.rstrip() for line in ANSI.sub("", coloured).splitlines()] == plain.splitlines()
@@ -95,7 +186,7 @@ def test_fifty_axes_with_ten_thousand_missing_nodes_stay_readable_and_quick() ->
 
 def test_a_figure_that_is_none_is_a_dash_with_its_reason() -> None:
     page = terminal(Report("x", {}, [Measure("diversity", "Vendi score", None, note="too few: 3 texts")]), colour=False)
-    assert "– Vendi score: too few: 3 texts" in page
+    assert "– too few: 3 texts: Vendi score" in page
 
 
 def test_an_embedder_is_named_once_below_its_table() -> None:
@@ -108,7 +199,7 @@ def test_what_differs_between_populations_is_said(bank: Report) -> None:
         Measure("diversity", "global", 0.5, n=100, of="raw", control=0.25, control_of="shuffled"),
         Measure("diversity", "global", 0.5, n=90, of="kept", control=0.75, control_of="shuffled"),
     ]
-    page = terminal(replace(bank, measures=measures), colour=False)
+    page = terminal(replace(bank, measures=measures), colour=False, notes=True)
     assert "raw: n 100, control 0.250 (shuffled)" in page
 
 
@@ -133,7 +224,7 @@ def test_asked_accepted_and_landed_stand_side_by_side_whatever_was_made_beside_t
         for at in ("", " at level 2")
         for of in ("raw", "kept")
     ]
-    page = terminal(Report("x", {}, [*covered, *agreeing]), colour=False)
+    page = terminal(Report("x", {}, [*covered, *agreeing]), colour=False, notes=True)
     above, below = page.split("agreement of asked and landed\n")
     assert re.search(r"asked +accepted +landed +n +control\n", above)
     assert not re.search(r"\braw\b", above)
@@ -153,7 +244,7 @@ def test_a_file_has_one_row_for_what_was_drawn_and_one_for_what_was_read() -> No
         Measure("coverage", "hull", value, n=60, of="rows", axis="age", control=0.9, control_of="uniform drawing")
         for value in (0.75, 0.25)
     ]
-    page = terminal(Report("x", {}, told), colour=False)
+    page = terminal(Report("x", {}, told), colour=False, notes=True)
     assert re.search(r"\nage +drawn +0.750\n +0.900\n +read +0.250\n", page)
     assert "nothing measured" not in page.partition("diversity")[0]
 
@@ -163,7 +254,7 @@ def test_axes_of_rows_and_of_an_anchor_are_told_apart() -> None:
         Measure("diversity", "share explained", value, n=n, of=of, axis="mood", note=note)
         for of, value, n, note in (("kept", 0.5, 90, ""), ("anchor", None, 9, "too few: 9 rows"))
     ]
-    page = terminal(Report("x", {}, told), colour=False)
+    page = terminal(Report("x", {}, told), colour=False, notes=True)
     assert "what each axis does to the text, n 90\n" in page
     assert "what each axis does to the text (anchor)\n· mood: too few: 9 rows\n" in page
 
@@ -181,7 +272,7 @@ def test_what_a_column_is_and_its_control_are_told_once_without_marks() -> None:
         for name in ("leaves", "nodes of level 1")
         for of, note in (("planned", "what is wanted"), ("kept", "what rows were asked to be; and more"))
     ]
-    page = terminal(Report("x", {}, told), colour=False)
+    page = terminal(Report("x", {}, told), colour=False, notes=True)
     assert page.count("what is wanted") == page.count("uniform drawing") == page.count("asked to be") == 1
     assert "\n· asked: what is wanted\n· accepted: what rows were asked to be\n· control: uniform drawing\n" in page
     assert "\n¹ accepted: and more\n" in page
