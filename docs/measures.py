@@ -77,8 +77,8 @@ FIGURES = (
     Figure("commonest opening", "openings", -1, "n (little)", _N),
     Figure("templated texts", "templates", -1, "length", _N_WORDS),
     Figure("foreseen words", "templates", -1, "n, length", _N_WORDS),
-    Figure("near-duplicates", "near_duplicates", -1, "n; length, where texts are cut short", _N_WORDS),
-    Figure("exact repeats", "near_duplicates", -1, "n; length, where texts are cut short", _N_WORDS),
+    Figure("near-duplicates", "near_duplicates", -1, "n; length, where texts are cut short", _N),
+    Figure("exact repeats", "near_duplicates", -1, "n; length, where texts are cut short", _N),
     Figure("mean pairwise distance", "spread", 1, "length, through the embedder", "equal words"),
     Figure("mean distance within a mix", "spread", 1, "length, through the embedder", "equal words"),
     Figure("mean distance to 5 nearest", "spread", 1, _EYE, _N_WORDS),
@@ -112,7 +112,8 @@ WIDEST: dict[str, dict[str, int]] = {
 
 MARK = "<!-- written by python -m docs.measures -->"
 KNOWN: dict[str, tuple[str, ...]] = {
-    "effective groups": ("length",),
+    "near-duplicates": ("length",),
+    "exact repeats": ("length",),
     "effective distance": ("length",),
     "effective texts": ("length",),
     "effective forms": ("length", "copies"),

@@ -234,7 +234,7 @@ class _Curve:
         """Mean pairwise distance, which does not depend on n, of all rows kept; the others at equal n."""
         told: dict[str, Any] = {"embedder": self.embedder}
         if k < FEW:
-            few = f"too few: {k} texts, needs {FEW}"
+            few = f"too few: {plural(k, 'text')}, needs {FEW}"
             yield Measure("diversity", "mean pairwise distance", None, "cosine", (0.0, 2.0), k, note=few, **told)
             yield Measure("diversity", "Vendi score", None, "texts", (1.0, math.inf), k, note=few, **told)
             yield Measure("diversity", "distinct", None, n=k, note=few)
@@ -293,7 +293,7 @@ class _Curve:
             interval=clamp(interval, 0.0, math.inf) if interval and k >= FEW else None,
             control=overall if k >= FEW else None,
             control_of=RANDOM if k >= FEW else "",
-            note=_beside(value - overall, spread, sure) if k >= FEW else f"too few: {k} texts, needs {FEW}",
+            note=_beside(value - overall, spread, sure) if k >= FEW else f"too few: {plural(k, 'text')}, needs {FEW}",
         )
 
     def _hard(self, hard: NDArray[np.bool_], k: int, sure: float) -> Measure:

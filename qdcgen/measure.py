@@ -115,8 +115,8 @@ SHORT = 5
 """Words a text below which a population is no measure for others: cut to its length, distinct texts would be copies. It
 is then compared as it is, as is one of a script without blanks."""
 EVEN = 0.02
-"""Share of words by which texts of one population may be longer before they are cut: raw and kept rows of one run seldom
-differ by more, and then nothing is embedded twice."""
+"""Share of words by which texts of one population may be longer before they are cut: raw and kept rows of one run
+seldom differ by more, and then nothing is embedded twice."""
 CUT = 10_000
 """Texts of a population that are cut and embedded again, at most, by seed: wordllama takes 1 s for them, bge 25."""
 
@@ -350,8 +350,6 @@ def _key(name: str) -> str:
 
 def _texts(frame: pl.DataFrame, text: str, of: str) -> tuple[pl.DataFrame, Texts]:
     """The frame without rows that have no text, and the texts. A list of turns is joined, one turn a line."""
-    import polars as pl
-
     if text not in frame.columns:
         known = [name for name in frame.columns if not name.startswith("_")]
         message = f"{of}: no column {text!r}{nearest(text, known)}; it has {', '.join(known)}"

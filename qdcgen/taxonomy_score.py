@@ -583,7 +583,7 @@ def scored_text(scored: Scored, *, width: int = 80, colour: bool = False) -> str
     page.add(columns(scored.facts))
     page.heading("coverage", "how the tree stands beside the reference")
     shown = [replace(one, missing=tuple(map(_short, one.missing))) for one in scored.measures]
-    add_grid(page, grids(shown)[0], "--json")
+    add_grid(page, grids(shown)[0], "--json", footnotes=True)
     for name, meaning in _MEANINGS.items():
         page.add(hanging("·", words(f"{name}: {meaning}")))
     for remark in scored.remarks:

@@ -387,7 +387,7 @@ def test_the_quickstart_shows_it(server, tmp_path):
     there = [f"models.writer.{key}" for key in ("model=openai/test", f"api_base={server.url}")]
     recipe = load(QUICKSTART, overrides=there, out=tmp_path / "out")
     run(recipe, tmp_path / "out", quiet=True)
-    page = terminal(stored(Store(tmp_path / "out").peek()), colour=False)
+    page = terminal(stored(Store(tmp_path / "out").peek()), colour=False, notes=True)
     assert "\nattrition  what each filter takes away: rows, regions, diversity, difficulty\n" in page
     assert "\nschema " in page
     assert max(map(len, page.splitlines())) <= 80

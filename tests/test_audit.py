@@ -183,7 +183,7 @@ def test_a_critic_that_says_the_same_of_all_is_of_no_use(recipe, tmp_path, kept,
     found = audit(recipe(critic(lambda _, __: kept)), tmp_path / "out", rows=8)
     assert found["critics"][0]["use"] == use
     assert any("of no use here" in remark and words in remark for remark in found["remarks"])
-    assert words in audit_text(found)
+    assert f"\n{found['critics'][0]['filter']}: of no use here: it {words}" in audit_text(found)
 
 
 def test_a_critic_without_an_answer_is_undecided_which_keeps_nothing(recipe, tmp_path):

@@ -298,6 +298,10 @@ def test_report_reads_any_table_in_three_forms(qdcgen, tmp_path):
     assert figures[0] == figures[1] == figures[2]
     shown = qdcgen("report", "d.csv")
     assert (shown.returncode, "\ntext      text\n" in shown.stdout) == (0, True)
+    assert "qdcgen report d.csv --notes says how" in shown.stdout
+    noted = qdcgen("report", "d.csv", "--notes")
+    assert (noted.returncode, "--notes" in noted.stdout) == (0, False)
+    assert len(noted.stdout.splitlines()) > len(shown.stdout.splitlines())
     marked = qdcgen("report", "d.csv", "--markdown")
     assert marked.returncode == 0
     assert "| " in marked.stdout

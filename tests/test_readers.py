@@ -85,7 +85,7 @@ def test_the_coverage_table_says_asked_accepted_and_landed_and_names_the_leaf_th
     assert [(c.asked, c.landed, c.rows, c.total) for c in outcome.report.confused] == [
         ("cards/forgotten pin", "cards/lost card", 20, 20)
     ]
-    page = terminal(outcome.report, colour=False)
+    page = terminal(outcome.report, colour=False, notes=True)
     assert re.search(r"asked +accepted +landed", page)
     assert "missing from leaves, topic, landed: 1" in page
     assert re.search(r"agreement of asked and landed\n +accepted +95 % +n +control\n", page)

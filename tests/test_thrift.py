@@ -165,7 +165,7 @@ def test_calls_saved_are_those_that_the_server_never_saw(tmp_path, critics):
     assert told["critic calls saved", "judge"].value == 4 / 16
     note = f"cheap filters first saved {48 - asked} of 48 critic calls"
     assert told["critic calls saved", ""].note.startswith(note)
-    page = terminal(review(tmp_path / "out", text=(), axes=(), embedder=None), colour=False)
+    page = terminal(review(tmp_path / "out", text=(), axes=(), embedder=None), colour=False, notes=True)
     assert note in " ".join(page.split())
     again = run(load(path, overrides=("filter_order=written",)), tmp_path / "out", quiet=True)
     assert again.results["critic_calls"]["saved"] < 48 - asked

@@ -11,6 +11,7 @@ from qdcgen.beside import CONTROL, against, compares
 from qdcgen.forms import FORMS, forms
 from qdcgen.intervals import FEW, canonical, clamp
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Attributes(Metric):
             return []
         n, real = len(sample.texts), len(anchor.texts)
         if min(n, real // 2) < FEW:
-            note = f"too few: {n} texts and {real} real ones, needs {FEW} and {2 * FEW}"
+            note = f"too few: {plural(n, 'text')} and {real} real ones, needs {FEW} and {2 * FEW}"
             return [Measure("coverage", NAME, None, unit="bits", n=n, of=sample.of, axis="words", note=note)]
         ours = _some(canonical(sample.texts), self.texts, sample.seed)
         theirs = _some(canonical(anchor.texts), 2 * self.texts, sample.seed)

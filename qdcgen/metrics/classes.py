@@ -8,6 +8,7 @@ from pydantic import Field
 
 from qdcgen.intervals import SIZES, canonical, clamp, rarefied
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 from qdcgen.same import classes, numbered
 
@@ -74,7 +75,7 @@ class Classes(Metric):
         )
         note = ""
         if not at or n < at:
-            note = f"too few: {n} texts, needs {at or SIZES[0]}"
+            note = f"too few: {plural(n, 'text')}, needs {at or SIZES[0]}"
         elif not fitted.knows:
             note = f"{sample.embedder} does not tell the pairs apart: {fitted.words}"
         if note:

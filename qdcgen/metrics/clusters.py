@@ -11,6 +11,7 @@ from pydantic import Field
 from qdcgen.intervals import PARTS, T_19, canonical, clamp
 from qdcgen.likeness import groups
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Clusters(Metric):
             "diversity", "effective groups", None, "groups", (1.0, math.inf), n, of=sample.of, embedder=sample.embedder
         )
         if n < LEAST or n < at or at < LEAST:
-            note = f"too few: {min(n, at)} texts, needs {LEAST}" if n >= at else f"too few: {n} texts, needs {at}"
+            note = f"too few: {plural(min(n, at), 'text')}, needs {LEAST if n >= at else at}"
             return [replace(blank, note=note)]
         vectors, order = sample.vectors(), canonical(sample.texts)
         rng = np.random.default_rng(sample.seed)

@@ -9,6 +9,7 @@ from pydantic import Field
 from qdcgen.forms import FORMS, forms
 from qdcgen.intervals import FEW, canonical, clamp, rarefied, wilson
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Formats(Metric):
         n = len(sample.texts)
         span = (1.0, float(len(FORMS)))
         if n < FEW:
-            note = f"too few: {n} texts, needs {FEW}"
+            note = f"too few: {plural(n, 'text')}, needs {FEW}"
             return [
                 Measure("diversity", "effective forms", None, range=span, n=n, of=sample.of, axis="form", note=note)
             ]
@@ -128,7 +129,7 @@ def _kept(sample: Sample, codes: Codes, chosen: Codes) -> Iterator[Measure]:
             control_of="all forms",
             of="raw",
             axis="form",
-            note=told if enough else f"too few: {made} texts of this form, needs {FEW}",
+            note=told if enough else f"too few: {plural(made, 'text')} of this form, needs {FEW}",
         )
 
 

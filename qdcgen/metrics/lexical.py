@@ -10,6 +10,7 @@ from pydantic import Field
 
 from qdcgen.intervals import FEW, canonical, clamp, evened, rarefied, wilson
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Lexical(Metric):
         n = len(sample.texts)
         at = min(self.texts, sample.equal_n or n)
         if n < max(FEW, at):
-            note = f"too few: {n} texts, needs {max(FEW, at)}"
+            note = f"too few: {plural(n, 'text')}, needs {max(FEW, at)}"
             return [
                 Measure("diversity", name, None, range=span, n=n, of=sample.of, note=note)
                 for name, span in zip(NAMES, RANGES, strict=True)

@@ -9,6 +9,7 @@ from pydantic import Field
 from qdcgen.intervals import FEW, canonical, clamp, rarefied, wilson
 from qdcgen.likeness import groups, normal
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class NearDuplicates(Metric):
         names = ("near-duplicates", "exact repeats")
         at = sample.equal_n or n
         if n < max(FEW, at):
-            note = f"too few: {n} texts, needs {max(FEW, at)}"
+            note = f"too few: {plural(n, 'text')}, needs {max(FEW, at)}"
             return [Measure("diversity", name, None, n=n, of=sample.of, note=note) for name in names]
         order = canonical(sample.texts)
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from qdcgen.beside import CONTROL, against, compares
 from qdcgen.intervals import canonical, clamp
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class RealSupport(Metric):
         n, real = len(sample.texts), len(anchor.texts)
         at = min(n, real // 2, self.texts)
         if at < LEAST:
-            note = f"too few: {n} texts and {real} real ones, needs {LEAST} and {2 * LEAST}"
+            note = f"too few: {plural(n, 'text')} and {real} real ones, needs {LEAST} and {2 * LEAST}"
             for name in names:
                 yield Measure("coverage", name, None, n=n, of=sample.of, embedder=sample.embedder, note=note)
             return

@@ -9,6 +9,7 @@ from pydantic import Field
 from qdcgen.intervals import FEW, T_19, Z, canonical, clamp, jackknife
 from qdcgen.knn import by_torch, card, nearest
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Spread(Metric):
         mixes = _mixes(sample)
         least = max(FEW, self.neighbours + 2)
         if n < least:
-            note = f"too few: {n} texts, needs {least}"
+            note = f"too few: {plural(n, 'text')}, needs {least}"
             return [
                 Measure("diversity", name, None, n=n, note=note, **told)
                 for name in names
@@ -78,7 +79,7 @@ class Spread(Metric):
         if mixes is not None:
             found.append(_within(names[1], vectors, mixes, sample.seed, told))
         if n < at:
-            note = f"too few: {n} texts, needs {at}"
+            note = f"too few: {plural(n, 'text')}, needs {at}"
             return [*found, Measure("diversity", names[2], None, n=n, note=note, **told)]
         local, spread, asked = self._local(vectors, order, at, sample.seed)
         near = Measure(
@@ -165,7 +166,7 @@ def _within(name: str, vectors: Vectors, mixes: Mixes, seed: int, told: dict[str
     rows, mix = mixes.rows, mixes.mix
     count = int(mix[-1]) + 1 if len(mix) else 0
     if len(rows) < FEW:
-        note = f"too few: {len(rows)} texts that share a mix, needs {FEW}"
+        note = f"too few: {plural(len(rows), 'text')} that share a mix, needs {FEW}"
         return Measure("diversity", name, None, n=len(rows), note=note, **told)
     note = f"{' × '.join(mixes.names)}: {len(rows)} texts in {count} mixes of two or more"
     if count > MIXES:

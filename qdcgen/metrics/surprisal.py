@@ -10,6 +10,7 @@ from pydantic import Field
 from qdcgen.hardness import READ, read
 from qdcgen.intervals import FEW, clamp, mean
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ class Surprisal(Metric):
         if sample.surprisal is None:
             return one(None, 0, None, "read only where a recipe's rows come from the embedded model")
         if n < FEW:
-            return one(None, n, None, f"too few: {n} texts, needs {FEW}")
+            return one(None, n, None, f"too few: {plural(n, 'text')}, needs {FEW}")
         rates = list(read(sample, self.texts).values())
         if len(rates) < FEW:
-            return one(None, len(rates), None, f"too few: {len(rates)} texts with tokens, needs {FEW}")
+            return one(None, len(rates), None, f"too few: {plural(len(rates), 'text')} with tokens, needs {FEW}")
         value, interval = mean(np.array(rates, dtype=np.float64))
         note = f"{len(rates)} of {n} texts read by the embedded model, which may have written them"
         return one(value, len(rates), clamp(interval, 0.0, math.inf) if interval else None, note)

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from qdcgen.intervals import T_19, canonical, clamp
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Tail(Metric):
         smaller = min(len(sample.texts), len(anchor.texts), sample.equal_n or len(anchor.texts))
         at = min(self.texts, smaller // 2)
         if at < LEAST:
-            note = f"too few: {smaller} texts on the smaller side, needs {2 * LEAST}"
+            note = f"too few: {plural(smaller, 'text')} on the smaller side, needs {2 * LEAST}"
             return [_measured(sample, name, None, at, note) for name in ("rare words", "rare regions")]
         rng = np.random.default_rng(sample.seed)
         ours, real = canonical(sample.texts), canonical(anchor.texts)

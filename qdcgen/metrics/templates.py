@@ -9,6 +9,7 @@ from pydantic import Field
 
 from qdcgen.intervals import FEW, canonical, clamp, evened, rarefied, wilson
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 from qdcgen.wording import quoted
 
@@ -85,7 +86,7 @@ class Templates(Metric):
         n = len(sample.texts)
         at = min(self.texts, sample.equal_n or n)
         if n < max(FEW, at):
-            note = f"too few: {n} texts, needs {max(FEW, at)}"
+            note = f"too few: {plural(n, 'text')}, needs {max(FEW, at)}"
             return [Measure("diversity", name, None, n=n, of=sample.of, note=note) for name in NAMES]
         order = canonical(sample.texts)
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from qdcgen.intervals import SIZES, canonical, clamp, rarefied
 from qdcgen.parts import Metric
+from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Vendi(Metric):
         room = min(self.texts, sample.equal_n or n)
         at = max((size for size in SIZES if size <= room), default=0)
         if not at or n < at:
-            note = f"too few: {n} texts, needs {at or SIZES[0]}"
+            note = f"too few: {plural(n, 'text')}, needs {at or SIZES[0]}"
             return [
                 Measure(
                     "diversity",

@@ -181,7 +181,11 @@ class Grid:
 
         Coverage is not told of everything made (`raw`) beside accepted rows: what was asked says it better.
         """
-        shown, agreeing, apart = Grid(self.table, twin=self.twin), Grid(self.table), Grid(self.table)
+        shown, agreeing, apart = (
+            Grid(self.table, twin=self.twin and self.table != "coverage"),
+            Grid(self.table),
+            Grid(self.table),
+        )
         for line in self.lines:
             if line.axis and line.name in _APART.get(self.table, ()):
                 apart.lines.append(line)

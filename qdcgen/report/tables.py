@@ -383,7 +383,8 @@ def _set(grid: Grid, shown: Sequence[str], width: int, notes: Notes) -> Table:
             return beside.table(width, "95 % beside", rule=False)
     notes.numbers.update(tried.numbers)
     notes.control_told |= tried.control_told
-    return setting.table(width, "" if alone else "95 % interval below", rule=notes.shown)
+    bare = alone or not any(len(cell) > 1 and cell[1] for column in setting.columns for cell in column.cells)
+    return setting.table(width, "" if bare else "95 % interval below", rule=notes.shown)
 
 
 def _alike(grid: Grid) -> bool:

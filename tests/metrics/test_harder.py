@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from qdcgen.hardness import (
+    SOLVED,
     Compared,
     apart,
     compared,
@@ -240,7 +241,10 @@ def test_pass_rates_by_band() -> None:
     assert "wrong key" in found["never solved"].note
     assert sum(one.value or 0 for name, one in found.items() if name != "pass rate") == pytest.approx(1)
     assert "easy to solve" not in named(Passes().measure(sample(text=["t"] * 20, _solved=[0.5] * 20, _tries=[2] * 20)))
-    (few,) = Passes().measure(sample(text=["t"], _solved=[0.5], _tries=[8]))
+    few, *others = Passes().measure(sample(text=["t"], _solved=[0.5], _tries=[8]))
+    assert few.note == "too few: 1 row with a usable try, needs 20"
+    assert [one.name for one in others] == list(SOLVED)
+    assert {one.value for one in others} == {None}
     assert few.value is None
 
 
@@ -297,7 +301,9 @@ def test_ifd_is_the_median_over_questions_and_answers_that_could_be_read() -> No
 
 def test_of_rows_that_say_the_same_ifd_is_that_of_the_first_by_id() -> None:
     rows = 40
-    table = sample(text=["t"] * rows, q=["what is it ?"] * rows, a=["it is 1"] * rows, _id=[f"{n:03}" for n in range(rows)])
+    table = sample(
+        text=["t"] * rows, q=["what is it ?"] * rows, a=["it is 1"] * rows, _id=[f"{n:03}" for n in range(rows)]
+    )
     for order in (range(rows), range(rows - 1, -1, -1), [*range(7, rows), *range(7)]):
         frame = table.frame[list(order)]
         ready = replace(table, frame=frame, surprisal=halves, solving=(("q",), "a"), reading=30)
