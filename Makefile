@@ -11,14 +11,14 @@ run: $(VENV)/.embedded ## Install everything and run recipes/quickstart.yaml on 
 	$(BIN)/qdcgen run recipes/quickstart.yaml
 
 test: $(VENV)/.embedded ## Run every test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.embedded ## Lint, format, types, generated files, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m docs.generate --check
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 docs: $(VENV)/.embedded ## Write the parts of the manual, and the JSON Schema, that come from the code
 	$(BIN)/python -m docs.generate

@@ -201,7 +201,8 @@ def test_the_order_of_rows_does_not_matter() -> None:
 def test_what_cannot_be_told_at_this_size_is_not(n: int, real: int) -> None:
     found = near(drawn(n, 1), drawn(real, 2))
     assert {one.value for one in found.values()} == {None}
-    assert all(one.note == f"too few: {n} texts and {real} real ones, needs {LEAST} and 200" for one in found.values())
+    texts = "1 text" if n == 1 else f"{n} texts"
+    assert all(one.note == f"too few: {texts} and {real} real ones, needs {LEAST} and 200" for one in found.values())
 
 
 def test_all_texts_alike_are_precise_and_reach_all() -> None:
