@@ -112,10 +112,6 @@ WIDEST: dict[str, dict[str, int]] = {
 
 MARK = "<!-- written by python -m docs.measures -->"
 KNOWN: dict[str, tuple[str, ...]] = {
-    "near-duplicates": ("length",),
-    "exact repeats": ("length",),
-    "effective distance": ("length",),
-    "effective texts": ("length",),
     "effective forms": ("length", "copies"),
 }
 """Figure → what it fails, as docs/measures.md says."""
@@ -279,8 +275,12 @@ def everything(
     pairs: Sequence[Pair] = (),
     settings: Mapping[str, dict[str, int]] | None = None,
     candidates: int = 0,
+    beside: pl.DataFrame | None = None,
 ) -> dict[str, Found]:
-    """All figures of `FIGURES` that these populations have; effective ones at so many candidates (0: all of them)."""
+    """All figures of `FIGURES` that these populations have; effective ones at so many candidates (0: all of them).
+
+    Effective figures are of the candidates of one run, so each population is measured by itself, or with `beside`.
+    """
     found = figures(frames, settings=settings, pairs=pairs)
     sizes = {of: frame.height for of, frame in frames.items()}
     if min(sizes.values()) < 200 < max(sizes.values()):  # noqa: PLR2004  (clusters need as many: without the small ones)
@@ -295,7 +295,7 @@ def everything(
     for of, frame in frames.items():
         made = {"attempts": pl.DataFrame({"_kept": [True] * frame.height}), "filters": ("duplicates",)}
         at = {"effective": {"candidates": candidates}} if candidates else {**(settings or {})}
-        plain = {"kept": frame.select("text")}
+        plain = {"kept": frame.select("text"), **({"raw": beside.select("text")} if beside is not None else {})}
         found[of] |= figures(plain, ("effective",), settings=at, more=made)["kept"]
     return found
 
@@ -331,12 +331,17 @@ def by_size(one: Set, draws: int = DRAWS, sizes: Sequence[int] = SIZES) -> Curve
     return Curves(before, after)
 
 
+def _apart(texts: Iterable[str], words: int) -> list[str]:
+    """The first text of each beginning of so many words: cut there, others would be repeats, and not only shorter."""
+    return list({" ".join(text.casefold().split()[:words]): text for text in reversed(list(texts))}.values())
+
+
 def by_length(one: Set, draws: int = DRAWS, lengths: Sequence[int] = LENGTHS, size: int = CUT) -> Curves:
     """Texts of the set that have the most words, cut to fewer and fewer; other texts each time."""
     enough = 200  # what clusters need
     for most in (len(lengths), 3):
         here = lengths[:most]
-        long = [text for text in one.texts if len(text.split()) >= here[-1]]
+        long = _apart([text for text in one.texts if len(text.split()) >= here[-1]], here[0])
         if len(long) >= enough:
             break
     anchor = table(Set("", (), {}), one.anchor[:size]) if one.anchor else None
@@ -345,7 +350,7 @@ def by_length(one: Set, draws: int = DRAWS, lengths: Sequence[int] = LENGTHS, si
     for draw in range(draws):
         rng = random.Random(draw)
         frames = {str(cut): table(one, rng.sample(long, min(size, round(0.8 * len(long)))), cut) for cut in here}
-        found = everything(frames, anchor, one.pairs)
+        found = everything(frames, anchor, one.pairs, beside=frames[str(here[0])])
         after.append({cut: found[str(cut)] for cut in here})
         if not draw:
             before = {cut: everything({"all": frames[str(cut)]}, None, one.pairs, WIDEST)["all"] for cut in here}

@@ -90,6 +90,8 @@ def measure(samples: Sequence[Sample], metrics: Iterable[Metric]) -> list[Measur
         equal_words = min((length for length in lengths if length >= SHORT), default=None)
         samples = [replace(sample, equal_n=equal_n, equal_words=equal_words) for sample in samples]
     cut = _evened(samples)
+    if cut is not samples:
+        samples = [replace(sample, even=one) for sample, one in zip(samples, cut, strict=True)]
     note = f"; at {samples[0].equal_words:.1f} words a text" if cut is not samples else ""
     samples, cut = _together(samples), _together(cut)
     # One BLAS thread. Two of them on two cores, one busy, take 490 ms for the eigenvalues of a 256×256 matrix; one

@@ -291,6 +291,8 @@ class Sample:
     """How complex a critic found some of the texts, against each other; None where none was asked."""
     equal_n: int | None = None
     equal_words: float | None = None
+    even: Sample | None = None
+    """These texts, or some of them, cut to equal words, where populations differ in length."""
     bands: Mapping[str, float] = field(default_factory=dict)
     """Band of difficulty → share of the rows that it is to have, easiest first; empty where the target has none."""
     solving: tuple[Sequence[str], str] | None = None

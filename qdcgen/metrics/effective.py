@@ -69,7 +69,8 @@ class Effective(Metric):
             note = f"too few: {few} {what}, needs {needs}"
             return [Measure("diversity", name, None, n=made.candidates, note=note, **told) for name in names]
         of = f"{len(sample.texts)} texts of {made.candidates} candidates"
-        distance, interval = effective_distance(sample.vectors(), made.candidates)
+        texts = sample.even or sample
+        distance, interval = effective_distance(texts.vectors(), made.candidates, len(sample.texts))
         found = [
             Measure(
                 "diversity",
@@ -79,7 +80,7 @@ class Effective(Metric):
                 range=(0.0, 2.0),
                 n=made.candidates,
                 interval=interval,
-                note=f"all pairs, exact; {of}",
+                note=f"all pairs, exact; {of}" + (f"; at {sample.equal_words:.1f} words a text" if sample.even else ""),
                 **rested,
             )
         ]
@@ -158,14 +159,18 @@ def _made(sample: Sample) -> Made | None:
     return Made(max(history.height, len(sample.texts)), len(sample.texts))
 
 
-def effective_distance(vectors: NDArray[np.float32], candidates: int) -> tuple[float, Interval | None]:
+def effective_distance(
+    vectors: NDArray[np.float32], candidates: int, texts: int | None = None
+) -> tuple[float, Interval | None]:
     """Mean over pairs of candidates of the cosine distance of those with a vector, 0 elsewhere; jackknife interval.
 
-    O(n·dim). Exact for unit vectors; at least 3 candidates.
+    `vectors` may be those of a part of the `texts`; the candidates then count in proportion. O(n·dim). Exact for unit
+    vectors; at least 3 candidates.
     """
     import numpy as np
 
     k = len(vectors)
+    candidates = max(k, 3, round(candidates * k / (texts or k or 1)))
     total = vectors.sum(axis=0, dtype=np.float64)
     norms = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
     squares = float(norms.sum())

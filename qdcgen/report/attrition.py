@@ -26,8 +26,13 @@ _FRACTIONS = ("distance", "long words", "asked to be hard")
 
 
 def sheet(attrition: Attrition, *, whole: bool = True) -> Sheet:
-    """The figures: first what was made and is whole, then filter by filter; not `whole`: those that took something."""
-    names = list(dict.fromkeys(change.name for sieve in attrition.sieves for change in sieve.changes))
+    """The figures: first what was made and is whole, then filter by filter.
+
+    Not `whole`: no columns and notes for changes where no filter took a row.
+    """
+    idle = [sieve.name for sieve in attrition.sieves if sieve.came == sieve.went and not whole]
+    at_work = [sieve for sieve in attrition.sieves if sieve.name not in idle]
+    names = list(dict.fromkeys(change.name for sieve in at_work for change in sieve.changes))
     pairs = any(loss.pairs for sieve in attrition.sieves for loss in sieve.losses)
     unclear = any(sieve.undecided for sieve in attrition.sieves)
     lost = ["leaves\nlost", *(["pairs\nlost"] if pairs else [])]
@@ -35,10 +40,7 @@ def sheet(attrition: Attrition, *, whole: bool = True) -> Sheet:
     headers += [_HEADERS.get(name) or figures.clip(printable(name), 12) for name in names]
     made: list[Cell] = [(figures.count(attrition.made), ""), (figures.count(attrition.whole), "")]
     rows = [Row(0, "made", "made", (*made, *[("", "")] * (len(headers) - 2)))]
-    idle = [sieve.name for sieve in attrition.sieves if sieve.came == sieve.went and not whole]
     for sieve in attrition.sieves:
-        if sieve.name in idle:
-            continue
         cells: list[Cell] = [(figures.count(sieve.came), ""), (figures.count(sieve.went), "")]
         if unclear:
             cells.append((figures.count(sieve.undecided), ""))
@@ -47,9 +49,6 @@ def sheet(attrition: Attrition, *, whole: bool = True) -> Sheet:
         cells += [_change(by.get(name)) for name in names]
         rows.append(Row(0, sieve.name, sieve.name, tuple(cells)))
     legend, notes = tuple(_legend(attrition, names)), tuple(_notes(attrition, names, idle))
-    if idle:
-        notes = (*notes, f"attrition: nothing taken away by {', '.join(map(printable, idle))}")
-        rows = rows if len(rows) > 1 else []
     return Sheet("", tuple(headers), tuple(rows), notes, legend, label="filter")
 
 

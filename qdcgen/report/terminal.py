@@ -89,10 +89,8 @@ def _add_tables(page: Page, report: Report, more: str, *, footnotes: bool) -> No
         if grid.table == "coverage":
             add_confused(page, report.confused, footnotes=footnotes)
     if report.attrition is not None:
-        sheet = attrition.sheet(report.attrition, whole=footnotes)
-        if sheet.rows:
-            page.heading("attrition", attrition.QUESTION)
-        add_sheet(page, sheet, footnotes=footnotes)
+        page.heading("attrition", attrition.QUESTION)
+        add_sheet(page, attrition.sheet(report.attrition, whole=footnotes), footnotes=footnotes)
         for claim in attrition.claims(report.attrition):
             page.add(hanging("·", words(claim, most=1200)))
 
