@@ -47,7 +47,7 @@ _MAGIC = b"qdcvec 1"
 _ENTRY = 12
 PART = 8_192
 """Texts embedded and written at once, or read: 8 MB at 256 numbers. A kill loses one part at most."""
-FRESH = 50_000
+FRESH = 8_192
 """Vectors of this process that are looked up in a dict; more are taken into the sorted index."""
 
 
@@ -237,7 +237,7 @@ class _Files:
             first = self._write(keys, sums, vectors)
             told = zip(keys.tolist(), sums.tolist(), strict=True)
             self._fresh.update((key, (first + number, total)) for number, (key, total) in enumerate(told))
-            if len(self._fresh) > FRESH:
+            if len(self._fresh) > max(FRESH, len(self._index.keys) // 2):
                 self._load()
 
     def _write(self, keys: Keys, sums: Sums, vectors: Vectors) -> int:
