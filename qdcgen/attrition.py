@@ -14,6 +14,7 @@ from qdcgen.effects import axes_of, holm
 from qdcgen.intervals import FEW, T_19, Z, canonical, wilson
 from qdcgen.parts import UNDECIDED
 from qdcgen.report.contents import Attrition, Change, Loss, Sieve, Skew
+from qdcgen.spectrum import vendi_of_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -530,7 +531,7 @@ def _vendi(vectors: NDArray[np.float32], by: Codes, place: int, seed: int) -> Ch
     def scores(rows: Codes) -> tuple[float, float]:
         """Of the first rows that came in, and of the first that went out."""
         rows = rng.permutation(rows)
-        return _effective(vectors[rows[:size]]), _effective(vectors[rows[by[rows] > place][:size]])
+        return vendi_of_vectors(vectors[rows[:size]]), vendi_of_vectors(vectors[rows[by[rows] > place][:size]])
 
     drawn = np.array([scores(np.concatenate([kept, gone])) for _ in range(DRAWS)])
     came = float(drawn[:, 0].mean())
@@ -553,12 +554,3 @@ def _vendi(vectors: NDArray[np.float32], by: Codes, place: int, seed: int) -> Ch
     unit = max(0.0, float(two.mean(axis=1).var(ddof=1)) - drawing / 2) / (1 / (held + left) - 1 / n)
     spread = T_19 * math.sqrt(unit / n + drawing / DRAWS)
     return Change("diversity", "Vendi", came, value, (value - spread, value + spread), at=size)
-
-
-def _effective(vectors: NDArray[np.float32]) -> float:
-    """The Vendi score: e to the entropy of the eigenvalues of the cosines."""
-    import numpy as np
-
-    spectrum = np.linalg.eigvalsh(vectors @ vectors.T / len(vectors))
-    spectrum = spectrum[spectrum > 1e-9]  # noqa: PLR2004  (rounding)
-    return float(np.exp(-(spectrum * np.log(spectrum)).sum()))

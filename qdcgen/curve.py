@@ -20,6 +20,7 @@ from qdcgen.report.curves import threshold
 from qdcgen.report.figures import BLANK, clip, per_cent, plural
 from qdcgen.report.figures import value as figure
 from qdcgen.rows import Measure
+from qdcgen.spectrum import vendi_of_vectors
 from qdcgen.surface import counted
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ MOVED = {"mean pairwise distance": "distance", "words": "words", "asked to be ha
 RANDOM = "as many rows drawn at random"
 LARGE = 500
 """Expected count from which a Poisson variable is taken as normal: e to its power would be lost to rounding."""
-ROUNDING = 1e-12
-"""Eigenvalues below this are nothing but rounding."""
 
 
 class Scored(NamedTuple):
@@ -256,7 +255,7 @@ class _Curve:
 
         def figures(rows: Ints) -> list[float]:
             drawn = [self.texts[row] for row in rows.tolist()]
-            return [_effective(self.narrow[rows]), len(set(groups(drawn, ALIKE))) / len(drawn)]
+            return [vendi_of_vectors(self.narrow[rows]), len(set(groups(drawn, ALIKE))) / len(drawn)]
 
         (vendi, distinct), (around, between) = rarefied(k, at, figures, seed=self.seed, draws=5, most=MOST)
         yield Measure(
@@ -531,18 +530,6 @@ def _distances(vectors: Vectors) -> _Distances:
         float(means.var()),
         max(0.0, squares - (1 - value) ** 2),
     )
-
-
-def _effective(vectors: Vectors) -> float:
-    """The Vendi score: e to the entropy of the eigenvalues of the cosines (see the metric `vendi`)."""
-    import numpy as np
-
-    found = vectors.astype(np.float64)
-    small = found.T @ found if found.shape[0] > found.shape[1] else found @ found.T
-    shares = np.linalg.eigvalsh(small / len(found))
-    shares = shares[shares > ROUNDING]
-    shares = shares / shares.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def _asked_hard(frame: pl.DataFrame) -> NDArray[np.bool_] | None:

@@ -22,6 +22,7 @@ LEVELS = {
         "hardness",
         "intervals",
         "knn",
+        "spectrum",
         "landing",
         "likeness",
         "model",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -11,14 +11,13 @@ from qdcgen.intervals import SIZES, canonical, clamp, rarefied
 from qdcgen.parts import Metric
 from qdcgen.report.figures import plural
 from qdcgen.rows import Measure
+from qdcgen.spectrum import effective, spectrum_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from qdcgen.parts import Sample
-
-ROUNDING = 1e-12
 
 ORDERS = ((1.0, "Vendi score"), (2.0, "Vendi score, q=2"), (math.inf, "Vendi score, q=∞"))
 
@@ -68,7 +67,7 @@ class Vendi(Metric):
         vectors, order = sample.vectors(), canonical(sample.texts)
 
         def scores(rows: NDArray[np.int64]) -> list[float]:
-            spectrum = _spectrum(vectors[order[rows]])
+            spectrum = spectrum_of(vectors[order[rows]])
             return [effective(spectrum, q) for q, _ in ORDERS]
 
         values, intervals = rarefied(n, at, scores, seed=sample.seed)
@@ -87,56 +86,3 @@ class Vendi(Metric):
             )
             for (_, name), value, interval in zip(ORDERS, values, intervals, strict=True)
         ]
-
-
-def effective(spectrum: NDArray[np.floating[Any]], q: float) -> float:
-    """Effective number of an eigenvalue spectrum that sums to 1: the Hill number of order q ≥ 0, in [1, len]."""
-    import numpy as np
-
-    kept = spectrum[spectrum > ROUNDING]
-    kept = kept / kept.sum()
-    if q == 1:
-        return float(np.exp(-(kept * np.log(kept)).sum()))
-    if math.isinf(q):
-        return float(1 / kept.max())
-    return float((kept**q).sum() ** (1 / (1 - q)))
-
-
-def vendi(kernel: Any, q: float = 1.0) -> float:
-    """Vendi score of an (n, n) similarity matrix with ones on its diagonal, in [1, n].
-
-    Raises:
-        ValueError: the matrix is empty, not square, not symmetric, or its diagonal is not 1.
-    """
-    import numpy as np
-
-    k = np.asarray(kernel, dtype=np.float64)
-    square = k.size > 0 and k.shape == (len(k), len(k))
-    if not square or not np.allclose(k, k.T) or not np.allclose(np.diag(k), 1):
-        message = "a similarity matrix is square and symmetric, with ones on its diagonal"
-        raise ValueError(message)
-    return effective(np.linalg.eigvalsh(k / len(k)), q)
-
-
-def vendi_of_vectors(vectors: Any, q: float = 1.0) -> float:
-    """Vendi score of (n, d) unit vectors under cosine similarity, in [1, min(n, d)]. O(min(n, d)³ + n·d·min(n, d)).
-
-    Raises:
-        ValueError: there are no vectors.
-    """
-    import numpy as np
-
-    found = np.asarray(vectors, dtype=np.float64)
-    if not found.size:
-        message = "no vectors"
-        raise ValueError(message)
-    return effective(_spectrum(found), q)
-
-
-def _spectrum(vectors: NDArray[Any]) -> NDArray[np.floating[Any]]:
-    """Eigenvalues of K/n, ascending; of the smaller of the n×n and the d×d matrix, which share all that are not 0."""
-    import numpy as np
-
-    found = vectors.astype(np.float64)
-    small = found.T @ found if found.shape[0] > found.shape[1] else found @ found.T
-    return np.linalg.eigvalsh(small / len(found))

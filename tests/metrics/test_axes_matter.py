@@ -17,11 +17,11 @@ from qdcgen.embedders.wordllama import Wordllama
 from qdcgen.measure import measure, sample_of, sample_of_file, speaking_of
 from qdcgen.metrics.effects import Effects
 from qdcgen.metrics.positions import FIGURES, Positions
-from qdcgen.metrics.vendi import vendi_of_vectors
 from qdcgen.parts import Sample
 from qdcgen.recipe import load
 from qdcgen.rows import Measure
 from qdcgen.run import run
+from qdcgen.spectrum import vendi_of_vectors
 from qdcgen.taxonomy import inline
 
 if TYPE_CHECKING:

@@ -23,11 +23,12 @@ from qdcgen.metrics.near_duplicates import NearDuplicates
 from qdcgen.metrics.nodes import Nodes
 from qdcgen.metrics.spread import pairwise as distances
 from qdcgen.metrics.spread import within
-from qdcgen.metrics.vendi import Vendi, vendi, vendi_of_vectors
+from qdcgen.metrics.vendi import Vendi
 from qdcgen.parts import Embedder
 from qdcgen.ratings import score
 from qdcgen.rows import Node, Reply, Taxonomy
 from qdcgen.same import classes, linked
+from qdcgen.spectrum import vendi, vendi_of_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from qdcgen.metrics.lexical import compression_ratio, distinct, grams, self_repetition
-from qdcgen.metrics.vendi import vendi, vendi_of_vectors
+from qdcgen.spectrum import vendi, vendi_of_vectors
 
 DATA = Path(__file__).parents[2] / "../shared/data"
 GOLDEN = DATA / "metric_reference/golden.json"

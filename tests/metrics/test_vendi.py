@@ -10,8 +10,9 @@ import pytest
 
 from qdcgen.embedders.wordllama import Wordllama
 from qdcgen.measure import measure, sample_of, samples_of
-from qdcgen.metrics.vendi import Vendi, vendi, vendi_of_vectors
+from qdcgen.metrics.vendi import Vendi
 from qdcgen.rows import Measure
+from qdcgen.spectrum import vendi, vendi_of_vectors
 
 WORDS = ["card", "bank", "loan", "rate", "cash", "wire", "fee", "pin", "safe", "coin", "mint", "debt"]
 
